@@ -1,0 +1,67 @@
+"""The one door: `trnbench COMMAND`. A command's file is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "list": ("bench.cli.list", "What there is: workloads, backends, scenarios, suites."),
+    "doctor": ("bench.cli.doctor", "What this machine can run, and how well it can be timed."),
+    "run": ("bench.cli.run", "Measure workloads, store a record each, print a table."),
+    "ab": ("bench.cli.ab", "Tell two cases apart: both warm, alternated in one run."),
+    "show": ("bench.cli.show", "One record in full: ledger, parity, environment."),
+    "compare": ("bench.cli.compare", "Ratios with intervals between two sets of records."),
+    "report": ("bench.cli.report", "Stored records as a table: terminal, md, csv or json."),
+    "export": ("bench.cli.export", "Records to other tools' formats (pytest-benchmark, csv)."),
+    "import": ("bench.cli.import_", "Other tools' results into the store."),
+}
+
+
+class _Commands(click.Group):
+    """Commands by name, each imported on use, so that `--help` costs no more than click."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        from bench.errors import BenchError, nearest
+
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise BenchError(f"Unknown command {args[0]!r}.{nearest(args[0], list(COMMANDS))}",
+                             fix="`trnbench --help` lists the commands.")
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; a BenchError is printed, never a stack trace of ours."""
+        from bench.errors import BenchError
+
+        try:
+            return super().main(*args, **kwargs)
+        except BenchError as error:
+            click.echo(f"Error: {error}", err=True)
+            raise SystemExit(error.exit_code) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"],
+                                              "auto_envvar_prefix": "TRNBENCH"})
+@click.version_option(package_name="trnbench", prog_name="trnbench")
+def main() -> None:
+    """Measure PyTorch workloads on CPU, GPU and AWS Neuron, keep records, compare them.
+
+    First run: `trnbench run --suite smoke`. Exit codes: 0 done, 1 a gate did not hold,
+    2 wrong usage, 3 nothing valid was measured, 130 interrupted (what finished is stored).
+    """
