@@ -104,6 +104,9 @@ class Device(Protocol):
     def peak_memory_bytes(self) -> tuple[int | None, str]:
         """Peak since `open`, and how it was read (or why not)."""
 
+    def ceiling_flops_per_second(self) -> tuple[float | None, str]:
+        """What no such device can exceed in the case's dtype, and its source (or why unknown)."""
+
     def compiles(self) -> int:
         """Graphs compiled so far in this process: a rise inside the timed part voids it."""
 
@@ -127,17 +130,23 @@ class Backend(Protocol):
     def refuse(self, case: Case) -> str | None:
         """Why this case is impossible here, or None."""
 
+    def default_dtype(self, task: str, dtypes: Sequence[str]) -> str:
+        """The number format a user who names none should measure, among those of the workload."""
+
     def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
         """Variables the child needs before it imports torch; `scratch` is a folder of this record's own."""
 
     def axes(self, case: Case, program: Program) -> Mapping[str, Sequence[Any]]:
-        """Settings the case leaves to `auto`, each with values to try, best guess first."""
+        """Settings that `auto` decides, each with values to try, best guess first, in trial order."""
 
     def fixed(self, case: Case) -> dict[str, Any]:
-        """Settings the case decides; with the choices of `axes` they are the whole of them."""
+        """The whole of the settings: the case's own, and the best guess where the case says auto."""
 
     def open(self, case: Case, settings: Settings) -> Device:
-        """Open the device in this process; CaseFailed where it cannot be had."""
+        """Open the device in this process, or open it again with other settings; CaseFailed where it cannot be had."""
+
+    def explain(self, text: str) -> tuple[str, str] | None:
+        """An error's text or a dead child's last lines -> (status, what to tell the user), if known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,5 +177,8 @@ class Timed(Protocol):
     step: Callable[[], Any]
     series: Mapping[str, list[float]]  # extra raw times in ns that a step leaves, e.g. ttft, itl
 
-    def evidence(self, reference: Sequence[Tensor] | None) -> list[Tensor]:
-        """Host float32 tensors to hold against the reference's (None: this is the reference)."""
+    def evidence(self, reference: Sequence[Tensor] | None, *, full: bool) -> list[Tensor]:
+        """The first steps' results as host float32 tensors, to hold against the reference's.
+
+        `reference` None: this is the reference. Not `full`: as few steps as prove something.
+        """
