@@ -14,6 +14,9 @@ TASKS = ("inference", "training")
 DTYPES = ("fp32", "tf32", "bf16", "fp16", "amp-bf16", "amp-fp16", "fp8")
 """Number formats. Plain names: weights and activations both. `amp-*`: float32 weights, autocast."""
 
+UNSTATED = "unstated"
+"""Task or dtype of a result imported from a tool that does not say. Never offered, never run."""
+
 Scalar = str | int | float | bool | None
 
 
@@ -50,7 +53,7 @@ class Case:
     def __post_init__(self) -> None:
         for name, allowed in (("task", TASKS), ("dtype", DTYPES)):
             value = getattr(self, name)
-            if value not in allowed:
+            if value not in (*allowed, UNSTATED):
                 raise BenchError(f"Unknown {name} {value!r}.{nearest(value, allowed)}",
                                  fix=f"choose one of {', '.join(allowed)}.")
         for name in ("batch_size", "seq_len"):

@@ -101,8 +101,11 @@ class Device(Protocol):
     def read(self, output: Any) -> list[Tensor]:
         """An output (a tensor, or tuple of them) as float32 tensors on the host."""
 
+    def reset_peak_memory(self) -> None:
+        """Forget the peak so far: what counts is the timed part."""
+
     def peak_memory_bytes(self) -> tuple[int | None, str]:
-        """Peak since `open`, and how it was read (or why not)."""
+        """Peak since the reset, net of what the process held at `open`, and how it was read (or why not)."""
 
     def ceiling_flops_per_second(self) -> tuple[float | None, str]:
         """What no such device can exceed in the case's dtype, and its source (or why unknown)."""
@@ -123,6 +126,7 @@ class Backend(Protocol):
     name: str
     tier: str  # of its records: "measured" or "emulated"
     rank: int  # `auto` takes the available backend of the highest rank; below 0 never
+    options: Mapping[str, Scalar]  # its own settings (`--backend-option`), with defaults
 
     def probe(self) -> Probe:
         """What is here, without importing torch; safe and quick on every machine."""
@@ -166,6 +170,7 @@ class Scenario(Protocol):
     summary: str
     tasks: Sequence[str]
     batch_size: int | None  # imposed (single-stream: 1), or None
+    round_ns: int  # steps are timed in rounds of about this long; 0: every step alone
 
     def prepare(self, program: Program, device: Device, work: Work) -> Timed:
         """The step as it is timed, and what it must compute."""

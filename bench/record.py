@@ -108,6 +108,7 @@ class Record:
         known = {f.name for f in dataclasses.fields(cls)}
         values = {k: v for k, v in data.items() if k in known}
         try:
+            _check_shapes(values)
             values["case"] = Case.from_json(values["case"])
             values["metrics"] = tuple(Metric(**m) for m in values["metrics"])
             for name in ("reasons", "warnings", "children"):
@@ -118,6 +119,33 @@ class Record:
         if record.status not in STATUSES or record.tier not in TIERS:
             raise RecordError(f"malformed record: status {record.status!r}, tier {record.tier!r}")
         return record
+
+
+def _check_shapes(values: dict[str, Any]) -> None:
+    """TypeError for a field that no reader could use.
+
+    By hand, as a validator of JSON Schema takes milliseconds a record and a report reads thousands.
+    """
+    for f in dataclasses.fields(Record):
+        wanted = _JSON_TYPES.get(str(f.type).split("[")[0])
+        if wanted and f.name in values and not isinstance(values[f.name], wanted):
+            raise TypeError(f"{f.name} is {type(values[f.name]).__name__}, not {wanted.__name__}")
+    for name, wanted in (("reasons", str), ("warnings", str), ("children", dict)):
+        if not set(map(type, values.get(name, ()))) <= {wanted}:
+            raise TypeError(f"{name} are not all {wanted.__name__}")
+    samples = values.get("samples", {})
+    rounds = samples.get("children", [])
+    lists = [rounds, *samples.get("series", {}).values()]
+    if any(not set(map(type, times)) <= {int, float} for child in lists for times in child):
+        raise TypeError("samples are not all numbers")
+    if rounds and len(samples["steps_per_round"]) != len(rounds):
+        raise TypeError("samples have not one steps_per_round a child")
+    numbers = [n for m in values["metrics"] for n in (m["value"], m.get("low"), m.get("high"))]
+    if not {type(n) for n in (*numbers, *values.get("phases_s", {}).values())} <= {int, float, type(None)}:
+        raise TypeError("metrics or phases_s are not all numbers")
+
+
+_JSON_TYPES: dict[str, type] = {"str": str, "dict": dict, "tuple": list}
 
 
 @functools.cache

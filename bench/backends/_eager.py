@@ -1,0 +1,104 @@
+"""What devices that run PyTorch eagerly share: placing, casting, the training step, reading back."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.case import Case
+from bench.contracts import Program, Work
+
+TORCH_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
+                "amp-bf16": torch.float32, "amp-fp16": torch.float32}
+AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
+
+
+class EagerDevice:
+    """A `bench.contracts.Device` less its memory and its report, for `torch_device`.
+
+    In an inference case gradients are off from `open` to `close`, so that no step pays for saying so.
+    """
+
+    clock_ns: Callable[[], int] = staticmethod(time.perf_counter_ns)
+
+    def __init__(self, case: Case, torch_device: str, *, channels_last: bool = False) -> None:
+        self.case = case
+        self.torch_device = torch.device(torch_device)
+        self.dtype = TORCH_DTYPES[case.dtype]
+        self._channels_last = channels_last
+        self._open = contextlib.ExitStack()
+        if case.task == "inference":
+            self._open.enter_context(torch.inference_mode())
+
+    def place(self, model: nn.Module) -> nn.Module:
+        model.train(self.case.task == "training")
+        if self._channels_last:
+            model.to(memory_format=torch.channels_last)
+        return model.to(self.torch_device, self.dtype)
+
+    def put(self, tensor: Tensor) -> Tensor:
+        moved = tensor.to(self.torch_device, self.dtype if tensor.is_floating_point() else tensor.dtype)
+        if self._channels_last and moved.dim() == 4:
+            moved = moved.contiguous(memory_format=torch.channels_last)
+        return moved
+
+    def compiled(self, module: nn.Module) -> Callable[..., Any]:
+        """The module as it is called: here as it is."""
+        return module
+
+    def prepare(self, module: nn.Module, example: Sequence[Tensor], work: Work) -> Callable[..., Any]:
+        return self._autocasting(self.compiled(module))
+
+    def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:
+        assert program.optimizer is not None
+        model = self._autocasting(self.compiled(program.model))
+        optimizer = program.optimizer([p for p in program.model.parameters() if p.requires_grad])
+        batches = itertools.cycle(program.batches)
+        accumulate = program.accumulate
+
+        def step() -> Tensor:
+            optimizer.zero_grad(set_to_none=True)
+            total = None
+            for _ in range(accumulate):
+                loss = model(*next(batches)) / accumulate
+                loss.backward()
+                total = loss.detach() if total is None else total + loss.detach()
+            optimizer.step()
+            assert total is not None
+            return total
+
+        return step
+
+    def _autocasting(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Autocast around each call: one context kept open would serve casts of old weights."""
+        dtype = AUTOCAST.get(self.case.dtype)
+        if dtype is None:
+            return call
+        kind = self.torch_device.type
+
+        def autocast_call(*inputs: Tensor) -> Any:
+            with torch.autocast(kind, dtype=dtype):
+                return call(*inputs)
+
+        return autocast_call
+
+    def wait(self) -> None:
+        """Nothing to wait for: an eager CPU kernel is done when its call returns."""
+
+    def read(self, output: Any) -> list[Tensor]:
+        outputs = output if isinstance(output, (tuple, list)) else (output,)
+        return [t.detach().to("cpu", torch.float32, copy=True) for t in outputs]
+
+    def close(self) -> None:
+        self._open.close()
+
+
+def uses_convolution(model: nn.Module) -> bool:
+    """Whether channels-last can matter."""
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())

@@ -1,0 +1,191 @@
+"""A device with known truth: step times follow a law of your own, so that the harness can be tested.
+
+Models really run, once, on the CPU, so that outputs and parity are real; only time is made up, on a
+clock of the device's own. Its faults are those of real devices: a wait that returns early, lazy
+execution, compile caches, out of memory, a crash, a hang. Records carry tier `emulated`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.case import Case, Scalar
+from bench.contracts import Device, Probe, Program, Settings, Work
+from bench.errors import CaseFailed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CACHE, CHILD = "TRNBENCH_EMULATED_CACHE", "TRNBENCH_CHILD"
+
+LAW: Mapping[str, Scalar] = {
+    "flops_per_second": 1e12,  # the step-time law: (overhead + FLOPs / rate) x slowdown
+    "overhead_us": 50.0,
+    "slowdown": 1.0,
+    "child_sd": 0.007,  # spread between processes (log scale), as seen on a quiet shared machine
+    "jitter": 0.03,  # of each step (log scale); its median is 1
+    "spike_share": 0.01,  # of steps, which take `spike_factor` times as long
+    "spike_factor": 2.5,
+    "drift": 0.0,  # relative rise in time per second of the device's clock
+    "slow_start": 0.0,  # the first step takes this share more, falling by half every 3 steps
+    "compile_cold_s": 0.0,  # by graph, where the cache is empty
+    "compile_warm_s": 0.0,
+    "lazy": False,  # work starts at the wait, not at the call
+    "early_wait": False,  # the wait returns at once: the lie that the canary must catch
+    "memory_bytes_per_flop": 1e-3,
+    "memory_limit_bytes": 1e15,
+    "output_error": 0.0,  # relative error added to what is read back
+    "crash_at_step": 0,  # 0: never
+    "hang_at_step": 0,
+    "noise_seed": None,  # None: another one in every process
+}
+
+
+class EmulatedBackend:
+    name = "emulated"
+    tier = "emulated"
+    rank = -1
+    options = LAW
+
+    def probe(self) -> Probe:
+        return Probe(available=True, devices=({"name": "emulated device"},))
+
+    def refuse(self, case: Case) -> str | None:
+        return None if case.parallelism == "dp=1" else "the emulated device is one device: use dp=1"
+
+    def default_dtype(self, task: str, dtypes: Sequence[str]) -> str:
+        return dtypes[0]
+
+    def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
+        return {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", CACHE: str(Path(scratch) / "emulated-cache")}
+
+    def fixed(self, case: Case) -> dict[str, Any]:
+        return {"compile": "off" if case.compile == "off" else "emulated"}
+
+    def axes(self, case: Case, program: Program) -> Mapping[str, Sequence[Any]]:
+        return {}
+
+    def open(self, case: Case, settings: Settings) -> Device:
+        return _device(case, settings)
+
+    def explain(self, text: str) -> tuple[str, str] | None:
+        return None
+
+
+def _device(case: Case, settings: Settings) -> Device:
+    import numpy
+    import torch
+
+    from bench.backends._eager import EagerDevice
+
+    law: dict[str, Any] = dict(LAW) | case.backend_options
+    seed = None if law["noise_seed"] is None else [int(law["noise_seed"]), int(os.environ.get(CHILD, "0"))]
+
+    class EmulatedDevice(EagerDevice):
+        def __init__(self) -> None:
+            super().__init__(case, "cpu")
+            self._random = numpy.random.default_rng(seed)
+            self._child_factor = float(numpy.exp(self._random.normal(0, law["child_sd"])))
+            self._now_ns = self._busy_until_ns = self._queued_ns = 0.0
+            self._steps, self._graphs, self._peak_bytes = 0, 0, 0
+            cache = Path(os.environ.get(CACHE, ""))
+            self._cache = "warm" if cache.name and cache.exists() else "cold"
+            self.clock_ns: Callable[[], int] = lambda: int(self._now_ns)
+
+        def prepare(self, module: nn.Module, example: Sequence[Any], work: Work) -> Callable[..., Any]:
+            call, known = super().prepare(module, example, work), {}
+
+            def emulated_call(*inputs: Any) -> Any:
+                key = tuple(i.data_ptr() for i in inputs)
+                if key not in known:
+                    known.clear()
+                    known[key] = call(*inputs)
+                self._spend(work)
+                return known[key]
+
+            self._compile()
+            return emulated_call
+
+        def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:
+            real_step, losses = super().prepare_training(program, work), []
+            self._compile()
+
+            def emulated_step() -> Any:
+                if len(losses) < 12:  # enough for the loss curve that parity asks for
+                    losses.append(real_step())
+                self._spend(work)
+                return losses[-1]
+
+            return emulated_step
+
+        def _compile(self) -> None:
+            if settings["compile"] == "off":
+                return
+            self._graphs += 1
+            self._now_ns += 1e9 * law[f"compile_{self._cache}_s"]
+            if CACHE in os.environ:
+                Path(os.environ[CACHE]).touch()
+
+        def _spend(self, work: Work) -> None:
+            """Queue one step of the law's time."""
+            self._steps += 1
+            if self._steps == law["crash_at_step"]:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if self._steps == law["hang_at_step"]:
+                time.sleep(1e6)
+            flops = work.flops or 0.0
+            self._peak_bytes = max(self._peak_bytes, int(flops * law["memory_bytes_per_flop"]))
+            if self._peak_bytes > law["memory_limit_bytes"]:
+                raise CaseFailed("oom", f"Out of device memory: asked {self._peak_bytes} bytes of "
+                                        f"{law['memory_limit_bytes']:.0f} bytes.")
+            true_s = (law["overhead_us"] / 1e6 + flops / law["flops_per_second"]) * law["slowdown"]
+            factor = self._child_factor * float(numpy.exp(self._random.normal(0, law["jitter"])))
+            factor *= 1 + law["slow_start"] * 0.5 ** (self._steps / 3) + law["drift"] * self._now_ns / 1e9
+            if self._random.random() < law["spike_share"]:
+                factor *= law["spike_factor"]
+            duration_ns = true_s * factor * 1e9
+            if law["lazy"]:
+                self._queued_ns += duration_ns
+            else:
+                self._busy_until_ns = max(self._now_ns, self._busy_until_ns) + duration_ns
+
+        def wait(self) -> None:
+            if law["lazy"]:
+                self._busy_until_ns = max(self._now_ns, self._busy_until_ns) + self._queued_ns
+                self._queued_ns = 0.0
+            if law["early_wait"]:
+                self._now_ns += 1000
+            else:
+                self._now_ns = max(self._now_ns, self._busy_until_ns)
+
+        def read(self, output: Any) -> list[Any]:
+            self._now_ns = max(self._now_ns, self._busy_until_ns + self._queued_ns)
+            error = law["output_error"]
+            return [t * (1 + error * torch.sign(torch.randn_like(t))) if error else t for t in super().read(output)]
+
+        def reset_peak_memory(self) -> None:
+            self._peak_bytes = 0
+
+        def peak_memory_bytes(self) -> tuple[int | None, str]:
+            return self._peak_bytes, "the law's bytes a FLOP"
+
+        def ceiling_flops_per_second(self) -> tuple[float | None, str]:
+            return 2 * law["flops_per_second"], "twice the law's own rate"
+
+        def compiles(self) -> int:
+            return self._graphs
+
+        def report(self) -> dict[str, Any]:
+            return {"device": {"kind": "emulated", "name": "emulated device", "chips": 1, "law": law},
+                    "compile": {"cache": self._cache if settings["compile"] != "off" else None},
+                    "fallbacks": {}, "warnings": []}
+
+    return EmulatedDevice()
+
+
+BACKEND = EmulatedBackend()

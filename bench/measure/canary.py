@@ -1,0 +1,113 @@
+"""The canary: a matrix product of known FLOPs, timed at two sizes, that only a sound clock survives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bench.contracts import Device, Work
+
+LONG_ENOUGH_NS = 50_000_000
+REPEATS = 3
+SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+class Canary:
+    """Matrix products n x n x n on an open device, in the case's number format.
+
+    The sizes double until one product takes 50 ms; the last two are the canary's. Three things must
+    hold of a wait that waits and a clock that counts:
+    * scaling: twice the size is 8 times the work. Under 2.5 times the time, work was not waited for
+      (fixed costs and better use of a large device explain a factor of 3, not more);
+    * read-back: reading one result straight after the wait must not take as long as the product did;
+    * rate: at most the device's ceiling, where one is known.
+    """
+
+    def __init__(self, device: Device) -> None:
+        import torch
+        from torch import nn
+
+        class Product(nn.Module):
+            def __init__(self, n: int) -> None:
+                super().__init__()
+                self.right = nn.Parameter(torch.randn(n, n, generator=_generator()) / n**0.5, requires_grad=False)
+
+            def forward(self, left: Any) -> Any:
+                return left @ self.right
+
+        self._device, self._product = device, Product
+        self._best_ns: dict[int, float] = {}
+        self._read_ns: dict[int, float] = {}
+        self._steps: dict[int, Callable[[], Any]] = {}
+
+    def before(self) -> dict[str, Any]:
+        """Find the two sizes, time both and return the canary with what is wrong in `reasons`."""
+        for n in SIZES:
+            self._prepare(n)
+            self._time(n, 1)
+            if self._best_ns[n] >= LONG_ENOUGH_NS or self._read_ns[n] >= LONG_ENOUGH_NS:
+                break
+        large, small = sorted(self._best_ns)[-1], sorted(self._best_ns)[-2]
+        for n in [n for n in self._steps if n not in (small, large)]:
+            del self._steps[n]
+        for n in (small, large):
+            self._time(n, REPEATS)
+        return self._verdict(small, large)
+
+    def after(self) -> float:
+        """Time the large size once more, after the timed part; return the best rate seen by now."""
+        large = max(self._steps)
+        self._time(large, REPEATS)
+        return _flops(large) / (self._best_ns[large] / 1e9)
+
+    def _prepare(self, n: int) -> None:
+        import torch
+
+        module = self._device.place(self._product(n))
+        left = self._device.put(torch.randn(n, n, generator=_generator()))
+        call = self._device.prepare(module, [left], Work(item="matmul", items=1, flops=_flops(n)))
+        self._steps[n] = lambda: call(left)
+        self._steps[n]()
+        self._device.wait()
+
+    def _time(self, n: int, repeats: int) -> None:
+        """Keep the best wait, and the shortest read after a wait (its size is the same 8 KiB each time)."""
+        clock_ns, step, device = self._device.clock_ns, self._steps[n], self._device
+        for _ in range(repeats):
+            start_ns = clock_ns()
+            output = step()
+            device.wait()
+            waited_ns = clock_ns()
+            device.read(output[:1, :1])
+            read_ns = clock_ns() - waited_ns
+            self._best_ns[n] = min(self._best_ns.get(n, float("inf")), max(waited_ns - start_ns, 1))
+            self._read_ns[n] = min(self._read_ns.get(n, float("inf")), read_ns)
+
+    def _verdict(self, small: int, large: int) -> dict[str, Any]:
+        scaling = self._best_ns[large] / self._best_ns[small]
+        expected = (large / small) ** 3
+        rate = _flops(large) / (self._best_ns[large] / 1e9)
+        ceiling, source = self._device.ceiling_flops_per_second()
+        reasons = []
+        if self._read_ns[large] > max(self._best_ns[large], 1e6):
+            reasons.append(f"the device's wait returns early: after it, reading one value of a {large}^3 matrix "
+                           f"product took {self._read_ns[large] / 1e6:.3g} ms, the waited product itself "
+                           f"{self._best_ns[large] / 1e6:.3g} ms")
+        if self._best_ns[large] > 1e6 and scaling < expected / 3.2:
+            reasons.append(f"impossible scaling: {expected:.0f} times the work took {scaling:.2f} times the time")
+        if ceiling is not None and rate > ceiling:
+            reasons.append(f"impossible rate: {rate:.4g} FLOP/s in a {large}^3 matrix product, "
+                           f"the ceiling is {ceiling:.4g} ({source})")
+        return {"sizes": [small, large], "milliseconds": [self._best_ns[n] / 1e6 for n in (small, large)],
+                "scaling": scaling, "flops_per_second": rate, "ceiling_flops_per_second": ceiling,
+                "ceiling_source": source, "passed": not reasons, "reasons": reasons}
+
+
+def _flops(n: int) -> float:
+    return 2.0 * n**3
+
+
+def _generator() -> Any:
+    import torch
+
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,1 @@
+"""Pure numbers: percentiles, intervals, ratios, steady state, sample planning. No torch, no clock."""
