@@ -89,8 +89,12 @@ class Device(Protocol):
     def put(self, tensor: Tensor) -> Tensor:
         """A host input as this device wants it; floating tensors are cast to the case's dtype."""
 
-    def prepare(self, module: nn.Module, example: Sequence[Tensor], work: Work) -> Callable[..., Any]:
-        """An inference callable of a placed module: eager, compiled or traced. No gradients."""
+    def prepare(self, module: nn.Module, example: Sequence[Tensor], work: Work, *,
+                plain: bool = False) -> Callable[..., Any]:
+        """An inference callable of a placed module: eager, compiled or traced, without gradients.
+
+        `plain`: with as little compiling as the device can do (for the canary).
+        """
 
     def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:
         """A callable that does one whole training step and returns its loss, unread."""

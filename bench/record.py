@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -136,13 +137,15 @@ def _check_shapes(values: dict[str, Any]) -> None:
     samples = values.get("samples", {})
     rounds = samples.get("children", [])
     lists = [rounds, *samples.get("series", {}).values()]
-    if any(not set(map(type, times)) <= {int, float} for child in lists for times in child):
-        raise TypeError("samples are not all numbers")
+    for times in (times for child in lists for times in child):
+        if not set(map(type, times)) <= {int, float} or not math.isfinite(sum(times)):
+            raise TypeError("samples are not all numbers")
     if rounds and len(samples["steps_per_round"]) != len(rounds):
         raise TypeError("samples have not one steps_per_round a child")
     numbers = [n for m in values["metrics"] for n in (m["value"], m.get("low"), m.get("high"))]
-    if not {type(n) for n in (*numbers, *values.get("phases_s", {}).values())} <= {int, float, type(None)}:
-        raise TypeError("metrics or phases_s are not all numbers")
+    numbers += [*values.get("phases_s", {}).values(), values.get("wall_s")]
+    if any(n is not None and (type(n) not in (int, float) or not math.isfinite(n)) for n in numbers):
+        raise TypeError("metrics, phases_s or wall_s are not all numbers")
 
 
 _JSON_TYPES: dict[str, type] = {"str": str, "dict": dict, "tuple": list}

@@ -52,8 +52,9 @@ class EagerDevice:
         """The module as it is called: here as it is."""
         return module
 
-    def prepare(self, module: nn.Module, example: Sequence[Tensor], work: Work) -> Callable[..., Any]:
-        return self._autocasting(self.compiled(module))
+    def prepare(self, module: nn.Module, example: Sequence[Tensor], work: Work, *,
+                plain: bool = False) -> Callable[..., Any]:
+        return self._autocasting(module if plain else self.compiled(module))
 
     def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:
         assert program.optimizer is not None

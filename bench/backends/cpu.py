@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from bench.case import Case, Scalar
 from bench.contracts import Device, Probe, Program, Settings
 from bench.errors import CaseFailed
-from bench.machine import cpu
+from bench.machine.cpu import cpu, usable_cores
 
 if TYPE_CHECKING:
     from torch import nn
 
-BF16_ISA = {"avx512_bf16", "amx_bf16", "bf16", "sve_bf16"}
+BF16_ISA = {"avx512_bf16", "amx_bf16", "bf16"}
 COMPILE_MODES = ("auto", "off", "on", "inductor")
 
 
@@ -27,8 +27,8 @@ class CpuBackend:
     options: Mapping[str, Scalar] = {}
 
     def probe(self) -> Probe:
-        facts = cpu.describe()
-        return Probe(available=True, devices=({"name": facts["model"], "cores": facts["physical_cores"],
+        facts = cpu()
+        return Probe(available=True, devices=({"name": facts["model"], "cores": facts["usable_physical_cores"],
                                                "isa": facts["isa"]},))
 
     def refuse(self, case: Case) -> str | None:
@@ -47,7 +47,7 @@ class CpuBackend:
     def default_dtype(self, task: str, dtypes: Sequence[str]) -> str:
         """bf16 where the CPU multiplies it in hardware (autocast in training), else float32."""
         wanted = "amp-bf16" if task == "training" else "bf16"
-        return wanted if BF16_ISA & set(cpu.describe()["isa"]) and wanted in dtypes else "fp32"
+        return wanted if BF16_ISA & set(cpu()["isa"] or ()) and wanted in dtypes else "fp32"
 
     def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
         threads = str(settings.get("threads") or _cores())
@@ -131,7 +131,7 @@ def _device(case: Case, settings: Settings) -> Device:
             return int(counters["stats"]["unique_graphs"])
 
         def report(self) -> dict[str, Any]:
-            facts = cpu.describe()
+            facts = cpu()
             return {"device": {"kind": "cpu", "name": facts["model"], "chips": facts["sockets"],
                                "threads": torch.get_num_threads(), "flush_denormals": self._flushes},
                     "compile": {"cache": self._cache if settings["compile"] != "off" else None},
@@ -147,8 +147,8 @@ def _ceiling(dtype: str) -> tuple[float | None, str]:
     AMX bf16 2048, AVX-512 bf16 256, AVX-512 fp32 64, AVX2 fp32 32, SVE/NEON 64 (bf16 256).
     Source: Intel and Arm optimisation manuals. A bound for what is impossible, not a data-sheet peak.
     """
-    facts = cpu.describe()
-    isa, cores = set(facts["isa"]), facts["physical_cores"]
+    facts = cpu()
+    isa, cores = set(facts["isa"] or ()), facts["physical_cores"]
     if not cores:
         return None, "the number of cores is unknown"
     bf16 = dtype in ("bf16", "amp-bf16", "fp16")
@@ -157,12 +157,12 @@ def _ceiling(dtype: str) -> tuple[float | None, str]:
     elif bf16 and isa & BF16_ISA:
         per_cycle = 256
     else:
-        per_cycle = 64 if isa & {"avx512f", "sve", "neon", "asimd"} else 32
+        per_cycle = 64 if isa & {"avx512f", "sve", "neon"} else 32
     return cores * 6e9 * per_cycle, f"{cores} cores x 6 GHz x {per_cycle} FLOPs a cycle: above any CPU of this kind"
 
 
 def _cores() -> int:
-    return int(cpu.describe()["physical_cores"] or os.cpu_count() or 1)
+    return int(usable_cores() or os.cpu_count() or 1)
 
 
 def _compiler() -> str | None:

@@ -97,7 +97,8 @@ def _device(case: Case, settings: Settings) -> Device:
             self._cache = "warm" if cache.name and cache.exists() else "cold"
             self.clock_ns: Callable[[], int] = lambda: int(self._now_ns)
 
-        def prepare(self, module: nn.Module, example: Sequence[Any], work: Work) -> Callable[..., Any]:
+        def prepare(self, module: nn.Module, example: Sequence[Any], work: Work, *,
+                    plain: bool = False) -> Callable[..., Any]:
             call, known = super().prepare(module, example, work), {}
 
             def emulated_call(*inputs: Any) -> Any:
@@ -108,7 +109,8 @@ def _device(case: Case, settings: Settings) -> Device:
                 self._spend(work)
                 return known[key]
 
-            self._compile()
+            if not plain:
+                self._compile()
             return emulated_call
 
         def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:

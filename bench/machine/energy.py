@@ -32,7 +32,7 @@ class EnergyReading:
     packages: Mapping[str, tuple[int, int]]  # "intel-rapl:0" -> (energy_uj, max_energy_range_uj)
 
 
-def read_energy(root: Path = ROOT, *, at_ns: int | None = None) -> EnergyReading | str:
+def read_energy(root: Path = ROOT) -> EnergyReading | str:
     """Return the counters of all packages, or in words why they can't be had.
 
     Only `intel-rapl:N` named package-N: its parts (core, dram) would be counted twice, and
@@ -55,7 +55,7 @@ def read_energy(root: Path = ROOT, *, at_ns: int | None = None) -> EnergyReading
         packages[folder.name] = (counter, span)
     if not packages:
         return NONE_HERE
-    return EnergyReading(time.monotonic_ns() if at_ns is None else at_ns, packages)
+    return EnergyReading(time.monotonic_ns(), packages)
 
 
 def joules_between(start: EnergyReading | str, end: EnergyReading | str) -> dict[str, Any]:
@@ -64,10 +64,10 @@ def joules_between(start: EnergyReading | str, end: EnergyReading | str) -> dict
     A counter that ends below its start has come round once: end - start + max_energy_range_uj.
     After so long that it may have come round twice, `joules` is None.
     """
-    for reading in (start, end):
-        if isinstance(reading, str):
-            return _unknown(reading)
-    assert isinstance(start, EnergyReading) and isinstance(end, EnergyReading)
+    if isinstance(start, str):
+        return _unknown(start)
+    if isinstance(end, str):
+        return _unknown(end)
     if start.packages.keys() != end.packages.keys():
         return _unknown("the set of RAPL packages changed between the two readings")
     seconds = (end.at_ns - start.at_ns) / 1e9

@@ -55,7 +55,7 @@ def cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
     among them. Source: cgroups(7), /proc/[pid]/cgroup.
     """
     for line in (read(root, "proc/self/cgroup") or "").splitlines():
-        _, names, path = (line.split(":", 2) + ["", ""])[:3]
+        _, names, path = [*line.split(":", 2), "", ""][:3]
         if names and controller not in names.split(","):
             continue
         mounts = {names, controller} if names else {"", "unified"}

@@ -24,8 +24,11 @@ def state_file() -> Path:
     own, state = os.environ.get("TRNBENCH_STATE_DIR"), os.environ.get("XDG_STATE_HOME")
     if own:
         return Path(own) / "noise.json"
-    home = Path(state) if state else Path(os.path.expanduser("~")) / ".local/state"
-    return home / "trnbench/noise.json"
+    try:
+        return (Path(state) if state else Path.home() / ".local/state") / "trnbench/noise.json"
+    except RuntimeError as error:  # a user with neither HOME nor an entry in passwd
+        raise BenchError("The noise floor can't be kept: this user has no home folder.",
+                         fix="set TRNBENCH_STATE_DIR to a folder that can be written.") from error
 
 
 def load_noise_floor(name: str, *, now: datetime | None = None) -> dict[str, Any] | None:
@@ -34,7 +37,7 @@ def load_noise_floor(name: str, *, now: datetime | None = None) -> dict[str, Any
     `relative`: the smallest relative difference that can be told from none. None: not measured
     with the torch that is installed, or kept in a file that can't be read.
     """
-    floor = _load().get(_key(name))
+    floor = _load().get(_key(name), {})
     try:
         measured = datetime.fromisoformat(floor["measured_at"])
         relative, method = float(floor["relative"]), str(floor["method"])
@@ -51,8 +54,8 @@ def save_noise_floor(name: str, relative: float, method: str, *, now: datetime |
     if not (math.isfinite(relative) and relative >= 0):
         raise ValueError(f"a noise floor is a finite fraction of 0 or more, got {relative}")
     measured = (now or datetime.now(UTC)).isoformat(timespec="seconds")
-    floors = _load() | {_key(name): {"relative": relative, "measured_at": measured, "method": method}}
     path = state_file()
+    floors = _load() | {_key(name): {"relative": relative, "measured_at": measured, "method": method}}
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +75,6 @@ def _load() -> dict[str, Any]:
     """All floors kept; a missing or broken file is none, as `doctor` makes it anew."""
     try:
         floors = json.loads(state_file().read_text("utf-8"))
-    except (OSError, ValueError):
+    except (BenchError, OSError, ValueError):
         return {}
     return floors if isinstance(floors, dict) else {}

@@ -66,8 +66,10 @@ def tool(source: Path | None = None) -> dict[str, Any]:
     except (OSError, subprocess.SubprocessError):  # no git, or it refuses another user's checkout
         return version
     lines = done.stdout.splitlines()
-    commits = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
-    return version | {"commit": commits[0], "dirty": any(not line.startswith("#") for line in lines)}
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), None)
+    if commit is None or commit == "(initial)":  # a repository without a commit
+        return version
+    return version | {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
 
 
 def _os_release(root: Path) -> str | None:

@@ -9,6 +9,7 @@ from bench.contracts import Device, Work
 
 LONG_ENOUGH_NS = 50_000_000
 REPEATS = 3
+COPY_BYTES = 128 * 2**20
 SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
@@ -55,17 +56,37 @@ class Canary:
         return self._verdict(small, large)
 
     def after(self) -> float:
-        """Time the large size once more, after the timed part; return the best rate seen by now."""
-        large = max(self._steps)
-        self._time(large, REPEATS)
-        return _flops(large) / (self._best_ns[large] / 1e9)
+        """Time both sizes once more, after the timed part; return the best FLOP/s seen by now."""
+        for n in self._steps:
+            self._time(n, REPEATS)
+        return max(_flops(n) / (self._best_ns[n] / 1e9) for n in self._steps)
+
+    def copy_gb_per_second(self) -> float:
+        """Return the best rate of a device copy of 128 MiB: bytes read and bytes written, decimal GB."""
+        import torch
+        from torch import nn
+
+        class Copy(nn.Module):
+            def forward(self, source: Any) -> Any:
+                return source.clone()
+
+        source = self._device.put(torch.zeros(COPY_BYTES // 4, dtype=torch.int32))
+        call = self._device.prepare(Copy(), [source], Work(item="copy", items=1, bytes=2.0 * COPY_BYTES), plain=True)
+        best_ns = float("inf")
+        for _ in range(2 * REPEATS):
+            start_ns = self._device.clock_ns()
+            call(source)
+            self._device.wait()
+            best_ns = min(best_ns, max(self._device.clock_ns() - start_ns, 1))
+        return 2.0 * COPY_BYTES / best_ns
 
     def _prepare(self, n: int) -> None:
         import torch
 
         module = self._device.place(self._product(n))
         left = self._device.put(torch.randn(n, n, generator=_generator()))
-        call = self._device.prepare(module, [left], Work(item="matmul", items=1, flops=_flops(n)))
+        call = self._device.prepare(module, [left], Work(item="matmul", items=1, flops=_flops(n)),
+                                    plain=True)
         self._steps[n] = lambda: call(left)
         self._steps[n]()
         self._device.wait()
@@ -99,7 +120,9 @@ class Canary:
             reasons.append(f"impossible rate: {rate:.4g} FLOP/s in a {large}^3 matrix product, "
                            f"the ceiling is {ceiling:.4g} ({source})")
         return {"sizes": [small, large], "milliseconds": [self._best_ns[n] / 1e6 for n in (small, large)],
-                "scaling": scaling, "flops_per_second": rate, "ceiling_flops_per_second": ceiling,
+                "scaling": scaling, "flops_per_second": rate,
+                "flops_per_second_source": "best matrix product in the same process and number format",
+                "ceiling_flops_per_second": ceiling,
                 "ceiling_source": source, "passed": not reasons, "reasons": reasons}
 
 

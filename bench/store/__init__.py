@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from bench.errors import BenchError, nearest
 from bench.record import Record, RecordError
-from bench.store.places import Folder, ObjectStore, place_for
+from bench.store.places import Place, place_for
 
-__all__ = ["Folder", "Loaded", "ObjectStore", "Problem", "Store", "open_results", "record_path"]
+__all__ = ["Loaded", "Problem", "Store", "open_results", "record_path"]
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
 
@@ -54,7 +52,7 @@ class Store:
             return self._place.write_new(name, record.dumps().encode())
         except FileExistsError as error:
             raise BenchError(f"Record {record.run_id} is in {self.location} already.",
-                             fix="records are never overwritten: leave it, or store in another place.") from error
+                             fix="records are never overwritten: store it in another place.") from error
         except OSError as error:
             raise BenchError(f"Record {record.run_id} ({record.case.label}) could not be stored in "
                              f"{self.location}: {error.strerror or error}.",
@@ -75,7 +73,7 @@ class Store:
         `samples=False` drops the raw times as each record is read: a report of thousands of records
         needs none, and they are nearly all of the memory.
         """
-        return _read((name, self._place.shown(name), self._place) for name in self._place.names(), samples)
+        return _load(self._place, self._place.names(), samples)
 
     def find(self, prefix: str) -> Record:
         """Return the one record whose run_id begins with `prefix`; BenchError for none or several."""
@@ -87,9 +85,11 @@ class Store:
         if len(hits) > 1:
             raise BenchError(f"{prefix!r} begins {len(hits)} run ids: {', '.join(hits[:5])}"
                              f"{', …' if len(hits) > 5 else ''}.", fix="give more of the run id.")
-        name = by_id[hits[0]]
-        loaded = _read([(name, self._place.shown(name), self._place)], samples=True)
-        return _only(loaded)
+        loaded = _load(self._place, [by_id[hits[0]]], samples=True)
+        for problem in loaded.problems:
+            raise BenchError(f"{problem.path} cannot be read: {problem.reason}.",
+                             fix="choose another record; the file was left as it is.")
+        return loaded.records[0]
 
 
 def open_results(paths: Sequence[str], *, samples: bool = True) -> Loaded:
@@ -128,27 +128,24 @@ def _stem(name: str) -> str:
 
 def _open_one(path: str, samples: bool) -> Loaded:
     place = place_for(path)
-    if isinstance(place, Folder) and os.path.isfile(path):
-        folder, name = os.path.split(path)
-        return _read([(name, path, Folder(folder or "."))], samples)
     if not place.exists():
         raise BenchError(f"No results at {path!r}.",
                          fix="measure some with `trnbench run`, or pass the folder that has them.")
-    return Store(path).load_all(samples=samples)
+    return _load(place, place.names(), samples)
 
 
-def _read(files: Any, samples: bool) -> Loaded:
+def _load(place: Place, names: Iterable[str], samples: bool) -> Loaded:
     records: dict[str, Record] = {}
     problems = []
     with _gc_held():
-        for name, shown, place in files:
+        for name in names:
             try:
                 record = _parse(place.read(name))
                 if record.run_id in records:
                     raise RecordError(f"run_id {record.run_id} was read from another file already")
                 records[record.run_id] = record if samples else replace(record, samples={})
             except (OSError, ValueError, RecursionError) as error:
-                problems.append(Problem(shown, _why(error)))
+                problems.append(Problem(place.shown(name), _why(error)))
     return Loaded(_in_order(records.values()), tuple(problems))
 
 
@@ -170,15 +167,7 @@ def _why(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _only(loaded: Loaded) -> Record:
-    if loaded.problems:
-        problem = loaded.problems[0]
-        raise BenchError(f"{problem.path} cannot be read: {problem.reason}.",
-                         fix="choose another record; the file was left as it is.")
-    return loaded.records[0]
-
-
-def _in_order(records: Any) -> tuple[Record, ...]:
+def _in_order(records: Iterable[Record]) -> tuple[Record, ...]:
     return tuple(sorted(records, key=lambda record: (record.started_at, record.run_id)))
 
 

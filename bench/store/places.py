@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -12,12 +11,15 @@ from bench.errors import BenchError
 
 
 class Place(Protocol):
-    """Files by their name under one location. Names use `/`; failures are OSErrors."""
+    """Files by their name under one location; the name "" is the location itself, where it is a file.
 
-    def names(self) -> Iterator[str]:
-        """Names ending in `.json`, hidden ones left out; none where the location is not there."""
+    Names are parted by `/`. Every failure is an OSError.
+    """
 
     def exists(self) -> bool: ...
+
+    def names(self) -> Iterator[str]:
+        """Names ending in `.json` in order, hidden ones left out; none where nothing is there."""
 
     def read(self, name: str) -> bytes: ...
 
@@ -28,11 +30,11 @@ class Place(Protocol):
         """OSError unless a file can be written here."""
 
     def shown(self, name: str) -> str:
-        """The name as a user would type it."""
+        """The path as a user would type it."""
 
 
 def place_for(location: str) -> Place:
-    """Return the place that a folder's path or a URL names."""
+    """Return the place that a folder's path or a URL names; BenchError for a URL nobody can open."""
     if location.startswith("file://"):
         return Folder(location.removeprefix("file://"))
     return ObjectStore(location) if "://" in location else Folder(location)
@@ -45,17 +47,25 @@ class Folder:
         self.root = os.path.expanduser(root)
 
     def exists(self) -> bool:
-        return os.path.isdir(self.root)
+        return os.path.exists(self.root)
 
     def names(self) -> Iterator[str]:
-        for folder, folders, files in os.walk(self.root):
+        if os.path.isfile(self.root):
+            yield ""
+            return
+        unlisted: list[str] = []
+        for folder, folders, files in os.walk(self.root, onerror=lambda e: unlisted.append(e.filename)):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for file in sorted(files):
                 if file.endswith(".json") and not file.startswith("."):
-                    yield os.path.relpath(os.path.join(folder, file), self.root).replace(os.sep, "/")
+                    yield os.path.relpath(os.path.join(folder, file), self.root)
+        if self.exists():
+            yield from (os.path.relpath(folder, self.root) for folder in unlisted)  # `read` says why
 
     def read(self, name: str) -> bytes:
         path = self.shown(name)
+        if os.path.isdir(path):
+            os.listdir(path)
         if os.path.exists(path) and not os.path.isfile(path):
             raise OSError(None, "not a regular file")  # opening a named pipe would wait for ever
         with open(path, "rb") as file:
@@ -64,9 +74,10 @@ class Folder:
     def write_new(self, name: str, content: bytes) -> str:
         path = self.shown(name)
         folder = os.path.dirname(path)
-        os.makedirs(folder, exist_ok=True)
-        temporary = self._write_temporary(folder, content)
+        _make_folder(folder)
+        temporary = _temporary_in(folder)
         try:
+            _write_synced(temporary, content)
             _publish(temporary, path)
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -76,25 +87,16 @@ class Folder:
         return path
 
     def try_writing(self) -> None:
-        os.makedirs(self.root, exist_ok=True)
-        os.unlink(self._write_temporary(self.root, b"trnbench was here\n"))
+        _make_folder(self.root)
+        temporary = _temporary_in(self.root)
+        try:
+            _write_synced(temporary, b"trnbench was here\n")
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
 
     def shown(self, name: str) -> str:
-        return os.path.join(self.root, *name.split("/"))
-
-    def _write_temporary(self, folder: str, content: bytes) -> str:
-        """Write to a hidden file that no reader takes for a record; return its path."""
-        handle, path = tempfile.mkstemp(prefix=".writing-", suffix=".tmp", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 would hide records from other users
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            os.unlink(path)
-            raise
-        return path
+        return os.path.join(self.root, name) if name else self.root
 
 
 class ObjectStore:
@@ -103,46 +105,86 @@ class ObjectStore:
     def __init__(self, url: str) -> None:
         import fsspec
 
-        self.url = url.rstrip("/")
+        self.url = url if url.endswith("/") else url + "/"
         try:
             found: tuple[Any, str] = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
-            raise BenchError(f"{url} cannot be opened: {error}.",
-                             fix="install the fsspec package for it (s3:// needs s3fs), or use a folder.") from error
+            fix = "install fsspec's package for it (s3:// needs s3fs), or use a folder."
+            raise BenchError(f"{url} cannot be opened: {error}.", fix=fix) from error
         self._fs, self._root = found[0], found[1].rstrip("/")
 
     def exists(self) -> bool:
-        return bool(self._fs.exists(self._root))
+        with _as_oserror():
+            return bool(self._fs.exists(self._root))
 
     def names(self) -> Iterator[str]:
-        self._fs.invalidate_cache()  # another process may have written since the last listing
-        for path in sorted(self._fs.find(self._root) if self._fs.exists(self._root) else ()):
+        with _as_oserror():
+            self._fs.invalidate_cache()  # another process may have written since the last listing
+            paths = self._fs.find(self._root) if self._fs.exists(self._root) else []
+        for path in sorted(paths):
             name = path[len(self._root):].lstrip("/")
-            if name.endswith(".json") and not any(part.startswith(".") for part in name.split("/")):
+            hidden = any(part.startswith(".") for part in name.split("/"))
+            if not name or (name.endswith(".json") and not hidden):
                 yield name
 
     def read(self, name: str) -> bytes:
-        content: bytes = self._fs.cat_file(f"{self._root}/{name}")
+        with _as_oserror():
+            content: bytes = self._fs.cat_file(self._path(name))
         return content
 
     def write_new(self, name: str, content: bytes) -> str:
-        path = f"{self._root}/{name}"
-        if self._fs.exists(path):
-            raise FileExistsError(path)
-        self._fs.pipe_file(path, content)
+        path = self._path(name)
+        with _as_oserror():
+            if self._fs.exists(path):
+                raise FileExistsError(path)
+            self._fs.pipe_file(path, content)
         return self.shown(name)
 
     def try_writing(self) -> None:
-        path = f"{self._root}/.trnbench-was-here"
-        self._fs.pipe_file(path, b"")
-        self._fs.rm_file(path)
+        path = self._path(".trnbench-was-here")
+        with _as_oserror():
+            self._fs.pipe_file(path, b"trnbench was here\n")
+            self._fs.rm_file(path)
 
     def shown(self, name: str) -> str:
-        return f"{self.url}/{name}"
+        return self.url + name if name else self.url.rstrip("/")
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+
+@contextlib.contextmanager
+def _as_oserror() -> Iterator[None]:
+    """Any failure inside as an OSError: each cloud's library raises errors of its own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(None, f"{type(error).__name__}: {error}") from error
+
+
+def _make_folder(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except FileExistsError as error:  # to a caller, that would mean that the record is there
+        raise NotADirectoryError(None, f"{error.filename} is a file, not a folder") from error
+
+
+def _temporary_in(folder: str) -> str:
+    """A fresh name that no reader takes for a record."""
+    return os.path.join(folder, f".writing-{os.urandom(8).hex()}.tmp")
+
+
+def _write_synced(path: str, content: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _publish(temporary: str, path: str) -> None:
-    """Give a finished file its name. A link refuses a name that is taken, where a rename overwrites."""
+    """Give a finished file its name. A link refuses a name that is taken; a rename overwrites."""
     try:
         os.link(temporary, path)
     except FileExistsError:

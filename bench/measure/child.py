@@ -1,0 +1,278 @@
+"""What one child process does: scout a case, measure it, or alternate two. Torch lives here.
+
+A request and a result are JSON values. `scout` makes the float32 reference and the `auto` choices;
+`measure` times one child's share with them; `ab` keeps two cases warm and alternates them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.case import Case, Effort
+from bench.contracts import Backend, Device, Program, Settings, Timed, Work, Workload
+from bench.errors import CaseFailed
+from bench.machine import disturbance, energy
+from bench.measure import parity, tune
+from bench.measure.canary import Canary
+from bench.measure.ledger import Ledger
+from bench.measure.loop import quiet_heap, time_rounds
+from bench.registry import load_backend, load_scenario, workload_of
+from bench.stats.pairs import decide, looks
+from bench.stats.sampling import narrow_enough, steps_per_round
+from bench.stats.steady import steady_from
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHUNK_NS = 300_000_000  # between chunks of rounds the harness looks up: narrow enough? out of time?
+WARMUP_SHARE = 1.0  # of max_seconds at most, then it is timed as it is, with a warning
+SLOW_STEP_NS = 250_000_000  # from here on four steps must show a steady state: twenty would take too long
+LEAST_TIMED_S = 2.0  # however narrow: a shorter look sees one mood of a shared machine
+LEAST_ROUNDS = 3
+REFERENCE_BYTES_PER_WEIGHT = {"inference": 4.5, "training": 18.0}
+"""Float32 weights with some activations; training adds gradients and two AdamW moments."""
+
+
+def scout(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratch: Path) -> dict[str, Any]:
+    """Make the reference and the `auto` choices; return {"settings", "tuning", "parity", "work"}.
+
+    The reference goes to `scratch`/reference.pt for the measured children. Where the machine cannot
+    hold it, {"parity": {"status": "unchecked", "reason"}} says so.
+    """
+    workload, backend = workload_of(case), load_backend(case.backend)
+    work = workload.work(case)
+    ledger.enter("load")
+    program = _built(workload, case)
+    axes = backend.axes(case, program)
+    ledger.enter("check")
+    unchecked = _make_reference(workload, case, program, work, scratch / "reference.pt")
+    tuning: dict[str, Any] = {"settings": dict(settings), "trials": [], "notes": []}
+    if axes:
+        ledger.enter("load")
+        program = _built(workload, case)  # the reference has moved its weights in training
+        ledger.enter("tune")
+        tuning = tune.choose(axes, settings, max_seconds=effort.max_seconds,
+                             trial=lambda chosen: _trial(backend, case, chosen, program, work))
+    return {"settings": tuning.pop("settings"), "tuning": tuning, "work": _work_json(work),
+            "parity": {"status": "unchecked", "reason": unchecked} if unchecked else {}}
+
+
+def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratch: Path, *,
+            full: bool) -> dict[str, Any]:
+    """Time one child's rounds; return its raw times with everything that speaks for or against them."""
+    device = load_backend(case.backend).open(case, settings)
+    opened_ns = device.clock_ns()
+    timed, work = _prepared(case, device, ledger)
+    prepared_s = (device.clock_ns() - opened_ns) / 1e9 if device.compiles() else None
+    ledger.enter("check")
+    canary = Canary(device)
+    canary_result = canary.before()
+    ledger.enter("warmup")
+    with quiet_heap():
+        warm = _warm_up(device, timed, effort, ledger, _reference(scratch), full)
+        result = _timed_part(case, device, timed, effort, ledger, warm["step_ns"])
+    ledger.enter("check")
+    canary_result["flops_per_second"] = canary.after()
+    if work.bytes is not None:
+        canary_result |= {"gb_per_second": canary.copy_gb_per_second(),
+                          "gb_per_second_source": "best device copy in the same process, bytes read and written"}
+    checked = (parity.check(case, warm.pop("evidence"), reference) if (reference := _reference(scratch))
+               else {"status": "unchecked"})
+    report = device.report()
+    result["warnings"] += report.pop("warnings")
+    ledger.enter("teardown")
+    device.close()
+    compile_s = [s for s in (prepared_s, warm.pop("compile_s")) if s is not None]
+    report["compile"] |= {"seconds": sum(compile_s) if compile_s else None, "graphs": device.compiles()}
+    return result | report | {"canary": canary_result, "parity": checked, "warmup": warm, "work": _work_json(work)}
+
+
+def alternate(cases: Sequence[Case], settings: Sequence[Settings], ledger: Ledger, *, max_seconds: float,
+              margin: float) -> dict[str, Any]:
+    """Keep two cases warm and time them in pairs, the order random within each, until the answer is clear.
+
+    Returns raw times {"a", "b"} in ns a step, pair by pair, and the last `decision` on their ratios
+    (b over a). Both sides run in rounds of equally many steps. The order is drawn anew in every run:
+    a fixed one could keep step with something else on the machine.
+    """
+    sides = []
+    for case, chosen in zip(cases, settings, strict=True):
+        device = load_backend(case.backend).open(case, chosen)
+        sides.append((device, _prepared(case, device, ledger)[0]))
+    ledger.enter("warmup")
+    step_ns = max(tune.time_briefly(timed, device) for device, timed in sides)
+    steps = steps_per_round(step_ns, 30_000_000)
+    ledger.enter("measure")
+    order = random.SystemRandom()
+    times: tuple[list[float], list[float]] = ([], [])
+    seen = disturbance.snapshot(os.getppid())
+    clock_ns = sides[0][0].clock_ns
+    with quiet_heap():
+        started_ns = clock_ns()
+        for look, pairs in enumerate(looks(), start=1):
+            while len(times[0]) < pairs and clock_ns() - started_ns < max_seconds * 1e9:
+                for side in order.sample((0, 1), 2):
+                    device, timed = sides[side]
+                    times[side].append(time_rounds(timed.step, wait=device.wait, rounds=1, steps_per_round=steps,
+                                                   clock_ns=device.clock_ns)[0] / steps)
+            decision = decide([b / a for a, b in zip(*times, strict=True)], look, margin=margin)
+            if decision.state != "continue" or len(times[0]) < pairs:
+                break
+    ledger.enter("teardown")
+    return {"a": times[0], "b": times[1], "steps_per_round": steps, "decision": dataclasses.asdict(decision),
+            "disturbance": disturbance.between(seen, disturbance.snapshot(os.getppid()))}
+
+
+def _prepared(case: Case, device: Device, ledger: Ledger) -> tuple[Timed, Work]:
+    """Build the case's program and hand it to the open device; what compiles here is booked as compile."""
+    ledger.enter("load")
+    workload = workload_of(case)
+    work = workload.work(case)
+    program = _built(workload, case)
+    graphs = device.compiles()
+    ledger.enter("compile")
+    timed = load_scenario(case.scenario).prepare(program, device, work)
+    ledger.enter("load")
+    if device.compiles() == graphs:
+        ledger.move(ledger.ns["compile"] / 1e9, to="load", out_of="compile")
+    return timed, work
+
+
+def _built(workload: Workload, case: Case) -> Program:
+    refused = workload.limits(case)
+    if refused:
+        raise CaseFailed("unsupported", refused)
+    program = workload.build(case)
+    if case.weights:
+        from bench.weights import load_weights
+
+        if program.weights is None:
+            raise CaseFailed("unsupported", f"workload {case.workload!r} takes no --weights")
+        load_weights(program.weights, case.weights)
+    return program
+
+
+def _make_reference(workload: Workload, case: Case, program: Program, work: Work, path: Path) -> str | None:
+    """Save the float32 eager CPU evidence of the same weights and inputs; return why it cannot be, or None."""
+    import psutil
+    import torch
+
+    weights = sum(p.numel() for p in program.model.parameters())
+    needed = weights * REFERENCE_BYTES_PER_WEIGHT[case.task]
+    free = psutil.virtual_memory().available
+    if needed > free:
+        return (f"the float32 reference needs about {needed / 2**30:.0f} GiB of host memory, "
+                f"{free / 2**30:.0f} GiB are free")
+    cpu = load_backend("cpu")
+    plain = dataclasses.replace(case, dtype="fp32", backend="cpu", compile="off", backend_options={}, threads="auto")
+    device = cpu.open(plain, cpu.fixed(plain))
+    timed = load_scenario(case.scenario).prepare(program, device, work)
+    torch.save(timed.evidence(None, full=True), path)
+    device.close()
+    return None
+
+
+def _reference(scratch: Path) -> list[Tensor] | None:
+    import torch
+
+    path = scratch / "reference.pt"
+    found: list[Tensor] | None = torch.load(path) if path.exists() else None
+    return found
+
+
+def _trial(backend: Backend, case: Case, settings: Settings, program: Program, work: Work) -> float:
+    device = backend.open(case, settings)
+    try:
+        return tune.time_briefly(load_scenario(case.scenario).prepare(program, device, work), device)
+    finally:
+        device.close()
+        gc.collect()
+
+
+def _warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, reference: list[Tensor] | None,
+             full: bool) -> dict[str, Any]:
+    """Run until steady (see `bench.stats.steady`), or until as long as the timed part may take.
+
+    The first steps give the evidence for parity. A step during which the device compiled is booked
+    as compile. Returns {"evidence", "rounds", "steady", "step_ns", "compile_s"}.
+    """
+    clock_ns, started_ns = device.clock_ns, device.clock_ns()
+    graphs, before_ns = device.compiles(), ledger.ns["warmup"]
+    evidence = timed.evidence(reference, full=full)
+    first_s = (clock_ns() - started_ns) / 1e9
+    ledger.enter("warmup")
+    compiled_first = device.compiles() > graphs
+    if compiled_first:
+        ledger.move((ledger.ns["warmup"] - before_ns) / 1e9, to="compile", out_of="warmup")
+    times_ns: list[float] = []
+    compiles: list[int] = []  # in all, after each step
+    steady, late_s, graphs = None, 0.0, device.compiles()
+    while not times_ns or (steady is None
+                           and (clock_ns() - started_ns) / 1e9 - first_s < effort.max_seconds * WARMUP_SHARE):
+        times_ns += time_rounds(timed.step, wait=device.wait, rounds=1, steps_per_round=1, clock_ns=clock_ns)
+        compiles.append(device.compiles())
+        if compiles[-1] > graphs:
+            graphs, late_s = compiles[-1], late_s + times_ns[-1] / 1e9
+            ledger.enter("warmup")
+            ledger.move(times_ns[-1] / 1e9, to="compile", out_of="warmup")
+        steady = steady_from(times_ns, compiles, few=times_ns[-1] > SLOW_STEP_NS)
+    tail = sorted(times_ns[steady or len(times_ns) // 2:])
+    step_ns = tail[len(tail) // 2]
+    compiled = compiled_first or late_s > 0
+    return {"evidence": evidence, "rounds": len(times_ns), "steady": steady is not None, "step_ns": step_ns,
+            "compile_s": (first_s if compiled_first else 0.0) + late_s if compiled else None}
+
+
+def _timed_part(case: Case, device: Device, timed: Timed, effort: Effort, ledger: Ledger,
+                step_ns: float) -> dict[str, Any]:
+    """Time rounds until the interval is narrow enough or the time is spent; return raw times and witnesses."""
+    clock_ns = device.clock_ns
+    target_ns = load_scenario(case.scenario).round_ns
+    steps = steps_per_round(step_ns, target_ns) if target_ns else 1
+    rounds = max(LEAST_ROUNDS, min(int(CHUNK_NS / max(step_ns * steps, 1)), 20_000))
+    for times in timed.series.values():
+        times.clear()
+    device.reset_peak_memory()
+    graphs = device.compiles()
+    joules = energy.read_energy()
+    seen = disturbance.snapshot(os.getppid())
+    ledger.enter("measure")
+    started_ns = clock_ns()
+    samples_ns: list[int] = []
+    while True:
+        samples_ns += time_rounds(timed.step, wait=device.wait, rounds=rounds, steps_per_round=steps,
+                                  clock_ns=clock_ns)
+        spent_s = (clock_ns() - started_ns) / 1e9
+        if spent_s >= effort.max_seconds or (spent_s >= min(LEAST_TIMED_S, effort.max_seconds)
+                                             and narrow_enough(samples_ns, effort.target_relative)):
+            break
+        left_ns = effort.max_seconds * 1e9 - (clock_ns() - started_ns)
+        rounds = max(1, min(rounds, int(left_ns / max(step_ns * steps, 1))))
+    ledger.enter("check")
+    disturbed = disturbance.between(seen, disturbance.snapshot(os.getppid()))
+    used = energy.joules_between(joules, energy.read_energy())
+    if device.compiles() > graphs:
+        raise CaseFailed("invalid", f"{device.compiles() - graphs} graph(s) compiled inside the timed part")
+    peak_bytes, method = device.peak_memory_bytes()
+    return {"samples_ns": samples_ns, "steps_per_round": steps,
+            "series_ns": {name: list(times) for name, times in timed.series.items()},
+            "memory": {"peak_bytes": peak_bytes, "method": method}, "energy": used, "disturbance": disturbed,
+            "warnings": []}
+
+
+def _work_json(work: Work) -> dict[str, Any]:
+    return {"item": work.item, "items_per_step": work.items, "flops_per_step": work.flops,
+            "bytes_per_step": work.bytes, "parts": dict(work.parts)}
+
+
+def describe(workload: Workload) -> Mapping[str, Any]:
+    """A workload's plain facts, for a parent that must not import the file."""
+    facts = {f.name: getattr(workload, f.name) for f in dataclasses.fields(Workload)
+             if f.name not in ("build", "work", "limits")}
+    return facts

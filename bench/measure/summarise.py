@@ -1,0 +1,167 @@
+"""From children's raw times to metrics with intervals. Plain numbers, no torch: the parent does this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.case import Case
+from bench.record import Metric
+from bench.stats.intervals import Interval, children_interval, median_interval, rate_interval, typical_rate_interval
+from bench.stats.percentiles import floor_samples, percentile
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
+MOST_MFU = 1.1
+"""A peak measured on a shared machine can be a little low. Up to 1.1 the ratio is withheld, above it
+one of the two numbers is wrong and the record is invalid."""
+
+Child = dict[str, Any]
+
+
+def metrics_of(case: Case, children: Sequence[Child]) -> tuple[list[Metric], list[str]]:
+    """Return the metrics of a case's measured children, and why they are impossible (empty: they are not).
+
+    Throughput and step time are those of the median round, as a stall on a shared machine says little
+    of the device; `..._sustained` counts all items over all timed seconds, stalls included.
+    """
+    work = children[0]["work"]
+    item, items = work["item"], work["items_per_step"]
+    steps = [child["steps_per_round"] for child in children]
+    samples = [child["samples_ns"] for child in children]
+    rate = typical_rate_interval(items, steps, samples)
+    metrics = [
+        _metric(f"{item}s_per_second", rate, f"{item}s/s"),
+        _metric(f"{item}s_per_second_sustained", rate_interval(items, steps, samples), f"{item}s/s"),
+        _per_chip(item, rate, children),
+        _metric("step_time_ms", _scaled_steps(samples, steps), "ms"),
+    ]
+    if case.scenario == "single-stream":
+        metrics += _percentiles("latency_ms", samples)
+    series = {name: [child["series_ns"].get(name, []) for child in children] for name in ("ttft", "itl")}
+    if all(series["ttft"]):
+        metrics += _percentiles("ttft_ms", series["ttft"])
+        metrics += _tpot(children)
+    if all(series["itl"]):
+        metrics += _percentiles("itl_ms", series["itl"])
+    rates, impossible = _rates(work, children)
+    metrics += rates
+    metrics += _energy(item, children)
+    metrics.append(_compile(children))
+    return metrics, impossible
+
+
+def _metric(name: str, found: Interval, unit: str, method: str | None = None) -> Metric:
+    return Metric(name=name, value=found.value, unit=unit, low=found.low, high=found.high, n=found.n,
+                  method=method or found.method)
+
+
+def _unknown(name: str, unit: str, reason: str) -> Metric:
+    return Metric(name=name, value=None, unit=unit, reason=reason)
+
+
+def _scaled_steps(samples: Sequence[Sequence[float]], steps: Sequence[int]) -> Interval:
+    return median_interval([[ns / s / 1e6 for ns in rounds] for rounds, s in zip(samples, steps, strict=True)])
+
+
+def _per_chip(item: str, rate: Interval, children: Sequence[Child]) -> Metric:
+    name, unit = f"{item}s_per_second_per_chip", f"{item}s/s"
+    chips = children[0].get("device", {}).get("chips")
+    if not chips:
+        return _unknown(name, unit, "the number of chips is unknown")
+    return Metric(name=name, value=rate.value / chips, unit=unit, low=rate.low and rate.low / chips,
+                  high=rate.high and rate.high / chips, n=rate.n, method=f"over {chips} chip(s); {rate.method}")
+
+
+def _percentiles(name: str, children_ns: Sequence[Sequence[float]]) -> list[Metric]:
+    """Percentiles of all children's samples together; None where there are too few to say."""
+    pooled = [ns / 1e6 for child in children_ns for ns in child]
+    found = []
+    for label, p in PERCENTILES.items():
+        value, floor = percentile(pooled, p), floor_samples(p)
+        if value is None:
+            found.append(_unknown(f"{name}_{label}", "ms", f"{len(pooled)} samples; {label} needs {floor}"))
+            continue
+        interval = None
+        if len(children_ns) > 1 and min(map(len, children_ns)) >= floor:
+            own = [percentile([ns / 1e6 for ns in child], p) for child in children_ns]
+            interval = children_interval([v for v in own if v is not None])
+        found.append(Metric(name=f"{name}_{label}", value=value, unit="ms", n=len(pooled),
+                            low=interval and _least(interval.low, value), high=interval and _most(interval.high, value),
+                            method="all children's samples" + (f"; interval: {interval.method}" if interval else "")))
+    return found
+
+
+def _least(bound: float | None, value: float) -> float | None:
+    return None if bound is None else min(bound, value)
+
+
+def _most(bound: float | None, value: float) -> float | None:
+    return None if bound is None else max(bound, value)
+
+
+def _tpot(children: Sequence[Child]) -> list[Metric]:
+    """Time per output token, (end-to-end - TTFT) / (output tokens - 1), of each whole generation."""
+    values = []
+    for child in children:
+        gaps, generations = len(child["series_ns"]["itl"]), len(child["series_ns"]["ttft"])
+        each = gaps // generations
+        if each == 0:
+            return [_unknown("tpot_ms_p50", "ms", "one output token has no time per further token")]
+        values.append([(end - first) / each / 1e6 for end, first in
+                       zip(child["samples_ns"], child["series_ns"]["ttft"], strict=True)])
+    return [_metric("tpot_ms_p50", median_interval(values), "ms")]
+
+
+def _rates(work: dict[str, Any], children: Sequence[Child]) -> tuple[list[Metric], list[str]]:
+    """FLOP/s and GB/s of the median round, MFU and MBU against the peaks measured in the same child."""
+    steps = [child["steps_per_round"] for child in children]
+    samples = [child["samples_ns"] for child in children]
+    metrics, impossible = [], []
+    for part, name, unit, share, scale in (("flops_per_step", "flops_per_second", "FLOP/s", "mfu", 1.0),
+                                           ("bytes_per_step", "gb_per_second", "GB/s", "mbu", 1e-9)):
+        amount = work[part]
+        if amount is None:
+            reason = f"this workload states no {part.split('_')[0]} a step"
+            metrics += [_unknown(name, unit, reason), _unknown(share, "1", reason)]
+            continue
+        own = [typical_rate_interval(amount * scale, [s], [rounds]).value
+               for s, rounds in zip(steps, samples, strict=True)]
+        metrics.append(_metric(name, children_interval(own), unit))
+        peaks = [child["canary"].get(name) for child in children]
+        if None in peaks:
+            metrics.append(_unknown(share, "1", f"no peak {unit} was measured beside it"))
+            continue
+        of_peak = children_interval([rate / peak for rate, peak in zip(own, peaks, strict=True)])
+        source = children[0]["canary"][f"{name}_source"]
+        if of_peak.value > 1:
+            reason = f"{share.upper()} {of_peak.value:.3g} is above 1 against the peak measured in the same process"
+            metrics.append(_unknown(share, "1", reason))
+            if share == "mfu" and of_peak.value > MOST_MFU:
+                impossible.append(reason)
+        else:
+            metrics.append(_metric(share, of_peak, "1", f"peak_source: {source}; {of_peak.method}"))
+    return metrics, impossible
+
+
+def _energy(item: str, children: Sequence[Child]) -> list[Metric]:
+    name = f"joules_per_{item}"
+    joules = [child["energy"].get("joules") for child in children]
+    if None in joules:
+        return [_unknown(name, "J", children[0]["energy"].get("reason") or "no energy counter")]
+    items = [len(child["samples_ns"]) * child["steps_per_round"] * child["work"]["items_per_step"]
+             for child in children]
+    each = [j / n for j, n in zip(joules, items, strict=True)]
+    if min(each) <= 0:
+        return [_unknown(name, "J", "the counter did not move during the timed part")]
+    return [_metric(name, children_interval(each), "J", children[0]["energy"].get("method"))]
+
+
+def _compile(children: Sequence[Child]) -> Metric:
+    seconds = [child["compile"].get("seconds") for child in children]
+    if None in seconds:
+        return _unknown("compile_s", "s", "nothing was compiled")
+    found = children_interval(seconds) if min(seconds) > 0 else None
+    if found is None:
+        return _unknown("compile_s", "s", "too quick to be seen")
+    caches = "/".join(str(child["compile"].get("cache")) for child in children)
+    return _metric("compile_s", found, "s", f"caches as the children found them: {caches}; {found.method}")

@@ -1,0 +1,83 @@
+"""The child's main: a request on stdin, events and one result as JSON lines on stdout.
+
+`python -m bench.worker`. What libraries print goes to stderr. The process ends at once when it has
+answered: an interpreter's tidying up would be wall time that no phase of the ledger explains.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, TextIO
+
+from bench.case import Case, Effort
+from bench.errors import BenchError, CaseFailed
+from bench.measure.ledger import Ledger
+
+ROLES = ("describe", "scout", "measure", "ab")
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    _die_with_parent()
+    request = json.loads(sys.stdin.read())
+
+    def tell(phase: str) -> None:
+        _send(answers, {"event": "phase", "phase": phase})
+
+    ledger = Ledger(request["started_ns"], tell=tell)
+    try:
+        result = {"status": "valid", "reason": None} | _answer(request, ledger)
+    except CaseFailed as failed:
+        result = {"status": failed.status, "reason": failed.reason}
+    except BenchError as error:
+        result = {"status": "failed", "reason": str(error)}
+    except BaseException as error:  # noqa: BLE001 - whatever a case does, it ends as a result with a reason
+        result = {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:2000],
+                  "traceback": traceback.format_exc()[-8000:]}
+    ledger.enter("teardown")
+    _send(answers, {"event": "result", "result": result | {"phases_s": ledger.seconds()}})
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _answer(request: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
+    from bench.measure import child
+
+    scratch = Path(request["scratch"])
+    role = request["role"]
+    if role == "describe":
+        from bench.registry import load_workload_file
+
+        return {"facts": child.describe(load_workload_file(request["path"]))}
+    effort = Effort(**request["effort"])
+    if role == "ab":
+        cases = [Case.from_json(case) for case in request["cases"]]
+        return child.alternate(cases, request["settings"], ledger, max_seconds=effort.max_seconds,
+                               margin=request["margin"])
+    case = Case.from_json(request["case"])
+    if role == "scout":
+        return child.scout(case, effort, request["settings"], ledger, scratch)
+    return child.measure(case, effort, request["settings"], ledger, scratch, full=request["full"])
+
+
+def _send(answers: TextIO, message: dict[str, Any]) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel (Linux) to kill this process with its parent: no orphan goes on computing."""
+    with contextlib.suppress(OSError, AttributeError):  # elsewhere the watchdog's limit has to do
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+if __name__ == "__main__":
+    main()
