@@ -415,7 +415,7 @@ def test_too_short_a_time_can_not_say_and_is_none_with_a_reason() -> None:
 def test_without_proc_stat_there_is_a_reason_and_no_verdict(tmp_path: Path) -> None:
     a = snapshot(root=tmp_path)
     assert (a.busy_s, a.parent_s) == (None, None)
-    unknown = {"busy_s": None, "idle_s": None, "steal_s": None}
+    unknown: dict[str, Any] = {"busy_s": None, "idle_s": None, "steal_s": None}
     result = between(seen(**unknown), seen(10.0, **unknown))
     assert (result["others_cpus"], result["disturbed"]) == (None, None)
     assert "/proc/stat" in result["reason"]
