@@ -99,7 +99,8 @@ def _device(case: Case, settings: Settings) -> Device:
 
         def prepare(self, module: nn.Module, example: Sequence[Any], work: Work, *,
                     plain: bool = False) -> Callable[..., Any]:
-            call, known = super().prepare(module, example, work), {}
+            call = super().prepare(module, example, work)
+            known: dict[Any, Any] = {}
 
             def emulated_call(*inputs: Any) -> Any:
                 key = tuple(i.data_ptr() for i in inputs)
@@ -114,7 +115,8 @@ def _device(case: Case, settings: Settings) -> Device:
             return emulated_call
 
         def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:
-            real_step, losses = super().prepare_training(program, work), []
+            real_step = super().prepare_training(program, work)
+            losses: list[Any] = []
             self._compile()
 
             def emulated_step() -> Any:

@@ -18,6 +18,7 @@ from bench.case import Case, Effort
 from bench.contracts import Backend, Device, Program, Settings, Timed, Work, Workload
 from bench.errors import CaseFailed
 from bench.machine import disturbance, energy
+from bench.machine.memory import host_memory
 from bench.measure import parity, tune
 from bench.measure.canary import Canary
 from bench.measure.ledger import Ledger
@@ -135,12 +136,10 @@ def _prepared(case: Case, device: Device, ledger: Ledger) -> tuple[Timed, Work]:
     workload = workload_of(case)
     work = workload.work(case)
     program = _built(workload, case)
-    graphs = device.compiles()
-    ledger.enter("compile")
+    graphs, built_s = device.compiles(), ledger.seconds()["load"]
     timed = load_scenario(case.scenario).prepare(program, device, work)
-    ledger.enter("load")
-    if device.compiles() == graphs:
-        ledger.move(ledger.ns["compile"] / 1e9, to="load", out_of="compile")
+    if device.compiles() > graphs:
+        ledger.move(ledger.seconds()["load"] - built_s, to="compile", out_of="load")
     return timed, work
 
 
@@ -160,12 +159,12 @@ def _built(workload: Workload, case: Case) -> Program:
 
 def _make_reference(workload: Workload, case: Case, program: Program, work: Work, path: Path) -> str | None:
     """Save the float32 eager CPU evidence of the same weights and inputs; return why it cannot be, or None."""
-    import psutil
     import torch
 
     weights = sum(p.numel() for p in program.model.parameters())
     needed = weights * REFERENCE_BYTES_PER_WEIGHT[case.task]
-    free = psutil.virtual_memory().available
+    seen = host_memory()
+    free = min(b for b in (seen["available_bytes"], seen["limit_bytes"]) if b is not None)
     if needed > free:
         return (f"the float32 reference needs about {needed / 2**30:.0f} GiB of host memory, "
                 f"{free / 2**30:.0f} GiB are free")

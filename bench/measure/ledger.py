@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from bench.record import PHASES
 
@@ -25,18 +24,9 @@ class Ledger:
         """Close the running phase and open another."""
         now_ns = self._clock_ns()
         self.ns[self._phase] += now_ns - self._since_ns
+        if phase != self._phase:
+            self._tell(phase)
         self._since_ns, self._phase = now_ns, phase
-        self._tell(phase)
-
-    @contextlib.contextmanager
-    def within(self, phase: str) -> Iterator[None]:
-        """Book what happens inside to `phase`, then return to the phase before."""
-        before = self._phase
-        self.enter(phase)
-        try:
-            yield
-        finally:
-            self.enter(before)
 
     def move(self, seconds: float, *, to: str, out_of: str) -> None:
         """Book seconds again, once it is known what they were: say a round that compiled."""

@@ -86,17 +86,10 @@ def _percentiles(name: str, children_ns: Sequence[Sequence[float]]) -> list[Metr
             own = [percentile([ns / 1e6 for ns in child], p) for child in children_ns]
             interval = children_interval([v for v in own if v is not None])
         found.append(Metric(name=f"{name}_{label}", value=value, unit="ms", n=len(pooled),
-                            low=interval and _least(interval.low, value), high=interval and _most(interval.high, value),
+                            low=min(interval.low, value) if interval and interval.low is not None else None,
+                            high=max(interval.high, value) if interval and interval.high is not None else None,
                             method="all children's samples" + (f"; interval: {interval.method}" if interval else "")))
     return found
-
-
-def _least(bound: float | None, value: float) -> float | None:
-    return None if bound is None else min(bound, value)
-
-
-def _most(bound: float | None, value: float) -> float | None:
-    return None if bound is None else max(bound, value)
 
 
 def _tpot(children: Sequence[Child]) -> list[Metric]:

@@ -1,0 +1,247 @@
+"""The options that say what to run, shared by `run` and `ab`, and the plan they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bench.case import DTYPES, TASKS, Effort
+from bench.contracts import Backend, Workload
+from bench.errors import BenchError, nearest
+from bench.suites import Planned
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ListOf(click.ParamType):
+    """`1,2,4` as a list."""
+
+    def __init__(self, kind: type, name: str, known: Sequence[str] = ()) -> None:
+        self.kind, self.name, self.known = kind, name, known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
+        if isinstance(value, (list, tuple)):
+            parts = list(value)
+        else:
+            parts = [part.strip() for part in str(value).split(",") if part.strip()]
+        try:
+            found = [self.kind(part) for part in parts]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of {self.name}, such as 1,8,32", param, ctx)
+        for part in found:
+            if self.known and part not in self.known:
+                self.fail(f"{part!r} is not known.{nearest(part, self.known)} "
+                          f"Choose from {', '.join(self.known)}.", param, ctx)
+        return found
+
+
+class Pair(click.ParamType):
+    """`key=value`, the value read as YAML reads it (8 is a number, true a truth value)."""
+
+    name = "k=v"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        import yaml
+
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = str(value).partition("=")
+        if not (key and equals):
+            self.fail(f"{value!r} is not of the form key=value", param, ctx)
+        try:
+            return key, float(text) if _is_number(text) and not text.isdigit() else yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_CASE_OPTIONS = [
+    click.argument("workloads", nargs=-1),
+    click.option("--suite", metavar="NAME", help="A named list of cases: smoke, quick, standard or full."),
+    click.option("--workload-file", type=click.Path(), multiple=True,
+                 help="A Python file of yours that ends in WORKLOAD = Workload(...)."),
+    click.option("--backend", default="auto", show_default=True, help="See `trnbench list backends`."),
+    click.option("--task", type=ListOf(str, "tasks", TASKS), help="inference, training or both."),
+    click.option("--scenario", type=ListOf(str, "scenarios"), help="See `trnbench list scenarios`."),
+    click.option("--size", type=ListOf(str, "sizes"), help="Model sizes, e.g. tiny,base; `all` is every size."),
+    click.option("--dtype", type=ListOf(str, "dtypes", DTYPES),
+                 help="Number formats, e.g. fp32,bf16. Default: the fastest that the chip has in hardware."),
+    click.option("--batch-size", type=ListOf(int, "batch sizes"), help="e.g. 1,8,32."),
+    click.option("--seq-len", type=ListOf(int, "sequence lengths"), help="Tokens; of the prompt in generation."),
+    click.option("--compile/--no-compile", "compiling", default=None,
+                 help="The backend's compiler on or off. Default: a short trial decides."),
+    click.option("--compile-mode", metavar="MODE", help="One of the backend's compile modes by name."),
+    click.option("--threads", default="auto", show_default=True, help="Host threads, or auto: a short trial."),
+    click.option("--parallelism", default="dp=1", show_default=True, hidden=True),
+    click.option("--option", "options", type=Pair(), multiple=True,
+                 help="A setting of the workload's own, e.g. new_tokens=128."),
+    click.option("--backend-option", "backend_options", type=str, multiple=True,
+                 help="A setting of the backend's own: k=v, or a YAML file of them."),
+    click.option("--weights", type=click.Path(), help="A local checkpoint to load: safetensors, or a "
+                 "transformers folder."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of weights and inputs."),
+]
+
+
+def case_options(command: F) -> F:
+    """Add the options that say what to run."""
+    for option in reversed(_CASE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def effort_options(repeats: int | None, max_seconds: float | None) -> Callable[[F], F]:
+    """Add the options that say how long to look; None leaves the default to the suite."""
+    defaults = Effort()
+
+    def add(command: F) -> F:
+        for option in reversed([
+            click.option("--repeats", type=int, default=repeats,
+                         help=f"Fresh processes a case.  [default: {repeats or defaults.repeats}]"),
+            click.option("--max-seconds", type=float, default=max_seconds,
+                         help="Timed seconds a process at most.  "
+                              f"[default: {max_seconds or defaults.max_seconds:g}]"),
+            click.option("--timeout", type=float, default=defaults.timeout_s, show_default=True,
+                         help="Wall seconds after which a process counts as hung."),
+        ]):
+            command = option(command)
+        return command
+
+    return add
+
+
+def plan_from(params: Mapping[str, Any]) -> tuple[list[Planned], Mapping[str, float]]:
+    """Return the cases that these options ask for, and the effort that the suite suggests.
+
+    Raises BenchError for anything unknown, or where nothing was asked for.
+    """
+    from bench import suites
+    from bench.registry import load_workload
+
+    backend = _backend(params["backend"])
+    entries: list[tuple[str, Workload, Mapping[str, Any]]] = []
+    effort: Mapping[str, float] = {}
+    if params["suite"]:
+        wanted = suites.suite(params["suite"])
+        effort = wanted.effort
+        keep = set(params["workloads"])
+        entries += [(name, load_workload(name), options) for name, options in wanted.entries
+                    if not keep or name in keep]
+    else:
+        entries += [(name, load_workload(name), {}) for name in params["workloads"]]
+    for path in params["workload_file"]:
+        entries.append((Path(path).stem, _workload_of_file(path), {"workload_file": path}))
+    if not entries:
+        raise BenchError("Nothing to run.", fix="name a workload (`trnbench list workloads`) or a suite: "
+                                                "`trnbench run --suite quick`.")
+    return _crossed(entries, backend, params), effort
+
+
+def _crossed(entries: Sequence[tuple[str, Workload, Mapping[str, Any]]], backend: Backend,
+             params: Mapping[str, Any]) -> list[Planned]:
+    from bench import suites
+    from bench.registry import file_digest
+
+    fixed = {"compile": _compile_of(params), "threads": _threads_of(params["threads"]), "seed": params["seed"],
+             "parallelism": params["parallelism"], "backend_options": _backend_options(backend, params),
+             "options": dict(params["options"])}
+    if params["weights"]:
+        from bench.weights import weights_digest
+
+        fixed |= {"weights": params["weights"], "weights_sha256": weights_digest(params["weights"])}
+    chosen = {key: params[key] for key in ("task", "scenario", "size", "dtype", "batch_size", "seq_len")}
+    planned: list[Planned] = []
+    for name, workload, options in entries:
+        own = dict(options)
+        if "workload_file" in own:
+            own["workload_sha256"] = file_digest(own["workload_file"])
+        lists = chosen | ({"size": list(workload.sizes)} if chosen["size"] == ["all"] else {})
+        planned += suites.plan([(name, workload, own)], backend, lists, fixed)
+    return planned
+
+
+def _backend(name: str) -> Backend:
+    """The named backend, or for "auto" the best one that is here; BenchError says why one is not."""
+    from bench.registry import backend_names, load_backend
+
+    if name == "auto":
+        here = [b for b in map(load_backend, backend_names()) if b.rank >= 0 and b.probe().available]
+        return max(here, key=lambda b: b.rank)
+    backend = load_backend(name)
+    probe = backend.probe()
+    if not probe.available:
+        raise BenchError(f"Backend {name!r} is not available: {probe.reason}",
+                         fix=probe.fix or "`trnbench doctor` says what is.")
+    return backend
+
+
+def _workload_of_file(path: str) -> Workload:
+    """A user's workload as far as planning needs it; the file itself is imported by a child."""
+    from bench.errors import CaseFailed
+    from bench.runner import converse_plainly
+
+    if not Path(path).is_file():
+        raise BenchError(f"No workload file {path!r}.", fix="pass the path of a Python file.")
+    answer = converse_plainly({"role": "describe", "path": path, "scratch": ""})
+    if answer["status"] != "valid":
+        what, _, fix = answer["reason"].partition("\n  To fix: ")
+        raise BenchError(what, fix=fix or "run the file by itself to see what is wrong.")
+
+    def in_the_child(*_: Any) -> Any:
+        raise CaseFailed("failed", "a user's workload is built in a child process only")
+
+    return Workload(**answer["facts"], build=in_the_child, work=in_the_child)
+
+
+def _compile_of(params: Mapping[str, Any]) -> str:
+    if params["compile_mode"]:
+        return str(params["compile_mode"])
+    return {None: "auto", True: "on", False: "off"}[params["compiling"]]
+
+
+def _threads_of(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not str(text).isdigit() or int(text) < 1:
+        raise BenchError(f"--threads must be auto or a number above 0, got {text!r}.", fix="pass --threads 2, say.")
+    return int(text)
+
+
+def _backend_options(backend: Backend, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The backend's own settings, from k=v and YAML files; BenchError for one that it does not have."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in params["backend_options"]:
+        if "=" in text:
+            key, value = Pair().convert(text, None, None)
+            found[key] = value
+            continue
+        try:
+            read = yaml.safe_load(Path(text).read_text("utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise BenchError(f"Cannot read backend options {text!r}: {error}", fix="pass k=v or a YAML file.") from None
+        if not isinstance(read, dict):
+            raise BenchError(f"{text!r} holds no settings.", fix="write one `key: value` a line.")
+        found |= read
+    for key, value in found.items():
+        if key not in backend.options:
+            raise BenchError(f"Backend {backend.name!r} has no option {key!r}.{nearest(key, list(backend.options))}",
+                             fix=f"it has: {', '.join(backend.options) or 'none'}.")
+        default = backend.options[key]
+        if isinstance(default, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[key] = float(value)
+        elif default is not None and not isinstance(value, type(default)):
+            raise BenchError(f"Backend option {key} takes {type(default).__name__}, got {value!r}.",
+                             fix=f"its default is {default!r}.")
+    return found

@@ -1,0 +1,1 @@
+"""Records as frames, tables, comparisons and other tools' files. Never imports torch."""

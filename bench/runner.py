@@ -1,0 +1,310 @@
+"""The parent: launches a case's children one after the other, watches them asleep, makes the record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.case import Case, Effort
+from bench.measure.summarise import metrics_of
+from bench.record import PHASES, Metric, Record
+from bench.registry import load_backend
+
+STDERR_LINES = 40
+Tell = Callable[[str], None]
+
+
+def _silent(message: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(slots=True)
+class Interrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it is no error
+    """The user stopped a case; `record` holds what its finished children measured."""
+
+    record: Record
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """What the runs of one command share: the effort, the machine and the labels of its records."""
+
+    effort: Effort
+    labels: Mapping[str, str] = field(default_factory=dict)
+    instance_type: str | None = None
+    tell: Tell = _silent
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.machine = self.machine or machine.describe(instance_type=self.instance_type)
+
+
+def run_case(case: Case, session: Session) -> Record:
+    """Measure a case in fresh children and return its record, whatever becomes of them.
+
+    First a scout (the float32 reference, the `auto` choices), then `repeats` children, all with the
+    same settings. A child that fails ends the case, with what the others measured kept. Raises
+    Interrupted, with the record, when the user stops it.
+    """
+    backend, effort = load_backend(case.backend), session.effort
+    started_at, children = _now(), []
+    found: dict[str, Any] = {"settings": backend.fixed(case)}
+    refused = backend.refuse(case)
+    if refused:
+        return _record(case, session, started_at, found, [{"status": "unsupported", "reason": refused}])
+    interrupted = False
+    with scratch_folder() as scratch:
+        try:
+            scout = ask({"role": "scout", "case": case.to_json(), "settings": found["settings"]}, case, session,
+                        found["settings"], scratch, "preparing")
+            found |= scout
+            for index in range(effort.repeats if scout["status"] == "valid" else 0):
+                request = {"role": "measure", "case": case.to_json(), "settings": found["settings"],
+                           "full": index == 0}
+                children.append(ask(request, case, session, found["settings"], scratch,
+                                    f"child {index + 1} of {effort.repeats}", index=index))
+                if children[-1]["status"] != "valid":
+                    break
+        except KeyboardInterrupt:
+            interrupted = True
+    record = _record(case, session, started_at, found, children, interrupted=interrupted)
+    if interrupted:
+        raise Interrupted(record)
+    return record
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[str]:
+    """A folder for one record's reference and compile caches: empty at first, so that cold is cold."""
+    path = tempfile.mkdtemp(prefix="trnbench-")
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def ask(request: dict[str, Any], case: Case, session: Session, settings: Mapping[str, Any], scratch: str,
+        what: str, *, index: int = 0) -> dict[str, Any]:
+    """Run one child for one request and return its result, with `wall_s` and the ledger `phases_s`.
+
+    However the child ends, there is a result: `status` timeout, oom or failed with a reason where
+    it could not answer itself.
+    """
+    backend, effort = load_backend(case.backend), session.effort
+    environment = _environment() | dict(backend.environment(case, settings, scratch))
+    environment["TRNBENCH_CHILD"] = str(index)
+
+    def tell(phase: str) -> None:
+        session.tell(f"{case.label}: {what}: {phase}")
+
+    answer = converse(request | {"effort": effort.to_json(), "scratch": scratch}, environment,
+                      effort.timeout_s, tell)
+    result = answer["result"]
+    if result is None:
+        result = _died(answer, effort.timeout_s, backend.explain)
+    elif result["status"] == "failed" and (known := backend.explain(result["reason"] + answer["stderr"])):
+        result |= {"status": known[0], "reason": known[1]}
+    return result | {"wall_s": answer["wall_s"], "phases_s": result.get("phases_s", {})}
+
+
+def converse_plainly(request: dict[str, Any], timeout_s: float = 300.0) -> dict[str, Any]:
+    """Ask a child something that is no case's business, say what a user's workload file holds."""
+    answer = converse(request, _environment(), timeout_s)
+    result: dict[str, Any] | None = answer["result"]
+    return result if result is not None else _died(answer, timeout_s, lambda text: None)
+
+
+def converse(request: dict[str, Any], environment: Mapping[str, str], timeout_s: float,
+             tell: Tell = _silent) -> dict[str, Any]:
+    """Spawn a worker, hand it the request, sleep until it answers or the time is up.
+
+    The child leads a process group of its own, which is killed whole at the end, so that no compiler
+    outlives it. Returns {"result" or None, "returncode", "timed_out", "stderr", "wall_s"}.
+    """
+    with tempfile.TemporaryFile() as errors:
+        started_ns = time.monotonic_ns()
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "bench.worker"], env=dict(environment), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        result, timed_out = None, False
+        try:
+            with contextlib.suppress(BrokenPipeError):  # a child dead already says why on stderr
+                process.stdin.write(json.dumps(request | {"started_ns": started_ns}).encode())
+                process.stdin.close()
+            for line in _lines(process.stdout.fileno(), started_ns + int(timeout_s * 1e9)):
+                message = json.loads(line)
+                if message["event"] == "result":
+                    result = message["result"]
+                else:
+                    tell(message["phase"])
+        except TimeoutError:
+            timed_out = True
+        finally:
+            if result is None:
+                _kill(process)
+            returncode = process.wait()
+            wall_s = (time.monotonic_ns() - started_ns) / 1e9
+            _kill(process)
+            process.stdout.close()
+        errors.seek(0)
+        stderr = errors.read().decode("utf-8", "replace").splitlines()[-STDERR_LINES:]
+    return {"result": result, "returncode": returncode, "timed_out": timed_out, "stderr": "\n".join(stderr),
+            "wall_s": wall_s}
+
+
+def _lines(descriptor: int, deadline_ns: int) -> Iterator[bytes]:
+    """Yield whole lines until the writer closes; asleep in between. TimeoutError past the deadline."""
+    text = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            if not selector.select(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)):
+                raise TimeoutError
+            block = os.read(descriptor, 1 << 16)
+            if not block:
+                return
+            *lines, text = (text + block).split(b"\n")
+            yield from lines
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # gone already, all of it
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _environment() -> dict[str, str]:
+    """The parent's variables, and those that every child needs: this package, no hub, no chatter."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
+                         "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
+
+
+def _died(answer: dict[str, Any], timeout_s: float,
+          explain: Callable[[str], tuple[str, str] | None]) -> dict[str, Any]:
+    """The result of a child that gave none."""
+    tail = answer["stderr"].strip()
+    if answer["timed_out"]:
+        return {"status": "timeout", "stderr": tail,
+                "reason": f"no answer within {timeout_s:g} s: it hung, or needs a longer --timeout"}
+    known = explain(answer["stderr"])
+    if known:
+        return {"status": known[0], "reason": known[1], "stderr": tail}
+    code = answer["returncode"]
+    if code == -signal.SIGKILL:
+        reason = ("killed by SIGKILL: most likely the kernel, as memory ran out (`dmesg` tells); "
+                  "try a smaller batch size or size")
+    elif code < 0:
+        reason = f"died of {signal.Signals(-code).name}; last words: {tail[-500:] or 'none'}"
+    else:
+        reason = f"ended with exit code {code} and no answer; last words: {tail[-500:] or 'none'}"
+    return {"status": "failed", "reason": reason, "stderr": tail}
+
+
+def _record(case: Case, session: Session, started_at: str, scout: Mapping[str, Any],
+            children: list[dict[str, Any]], *, interrupted: bool = False) -> Record:
+    """Put a record together from the scout's and the children's results."""
+    everyone = ([dict(scout)] if "wall_s" in scout else []) + children
+    good = [child for child in children if child["status"] == "valid"]
+    status, reasons, warnings = _verdict(everyone, session.effort.repeats, interrupted=interrupted)
+    metrics: list[Metric] = []
+    parity = _parity(scout, good)
+    if good:
+        metrics, impossible = metrics_of(case, good)
+        reasons += impossible + _broken(good, parity)
+        status = "invalid" if status == "valid" and reasons else status
+    first = good[0] if good else {}
+    backend = load_backend(case.backend)
+    return Record(
+        run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{case.id}-{secrets.token_hex(2)}", case=case,
+        started_at=started_at, ended_at=_now(), status=status, reasons=tuple(reasons), warnings=tuple(warnings),
+        tier=backend.tier, tool=machine.tool(), machine=session.machine, effort=session.effort.to_json(),
+        settings=dict(scout["settings"]), tuning=dict(scout.get("tuning", {})),
+        phases_s={phase: sum(child["phases_s"].get(phase, 0.0) for child in everyone if "phases_s" in child)
+                  for phase in PHASES},
+        wall_s=sum(child.get("wall_s", 0.0) for child in everyone), compile=first.get("compile", {}),
+        work=dict(first.get("work") or scout.get("work") or {}), samples=_samples(good), metrics=tuple(metrics),
+        memory=max((child["memory"] for child in good), key=lambda m: m["peak_bytes"] or 0, default={}),
+        energy=first.get("energy", {}), parity=parity, canary=first.get("canary", {}),
+        fallbacks=first.get("fallbacks", {}), device=first.get("device", {}),
+        children=tuple(_kept(role, child) for role, child in _roles(scout, children)), labels=dict(session.labels))
+
+
+def _verdict(everyone: list[dict[str, Any]], repeats: int, *,
+             interrupted: bool) -> tuple[str, list[str], list[str]]:
+    """The status that the processes themselves give, with reasons, and warnings that void nothing."""
+    warnings = []
+    for number, child in enumerate(everyone):
+        name = f"child {number} of {repeats}"
+        warnings += [f"{name}: {text}" for text in child.get("warnings", [])]
+        if child.get("disturbance", {}).get("disturbed"):
+            warnings.append(f"{name} was disturbed: {', '.join(child['disturbance']['why'])}")
+        if child.get("warmup", {}).get("steady") is False:
+            warnings.append(f"{name} was timed before it ran steadily: warm-up took all of its time")
+    bad = next((child for child in everyone if child["status"] != "valid"), None)
+    if bad:
+        return bad["status"], [bad["reason"]], warnings
+    if interrupted:
+        measured = sum("samples_ns" in child for child in everyone)
+        return "interrupted", [f"stopped by the user after {measured} of {repeats} children"], warnings
+    return "valid", [], warnings
+
+
+def _parity(scout: Mapping[str, Any], good: list[dict[str, Any]]) -> dict[str, Any]:
+    """The worst child's parity; unchecked, with the scout's reason, where there was no reference."""
+    if scout.get("parity", {}).get("status") == "unchecked":
+        return dict(scout["parity"])
+    failed = [child["parity"] for child in good if child["parity"]["status"] != "passed"]
+    return dict((failed or [child["parity"] for child in good] or [{}])[0])
+
+
+def _broken(good: list[dict[str, Any]], parity: Mapping[str, Any]) -> list[str]:
+    """Truth checks that did not hold."""
+    reasons = [f"parity: {parity['reason']}"] if parity.get("status") == "failed" else []
+    for child in good:
+        reasons += [f"canary: {reason}" for reason in child["canary"]["reasons"]
+                    if f"canary: {reason}" not in reasons]
+    return reasons
+
+
+def _samples(good: list[dict[str, Any]]) -> dict[str, Any]:
+    if not good:
+        return {}
+    names = good[0]["series_ns"]
+    return {"unit": "ns", "steps_per_round": [child["steps_per_round"] for child in good],
+            "children": [child["samples_ns"] for child in good],
+            "series": {name: [child["series_ns"][name] for child in good] for name in names}}
+
+
+def _roles(scout: Mapping[str, Any], children: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    if "wall_s" in scout:
+        yield "scout", dict(scout)
+    for child in children:
+        yield "measure", child
+
+
+def _kept(role: str, child: dict[str, Any]) -> dict[str, Any]:
+    """A child as its record keeps it: without what the record says once for all."""
+    elsewhere = ("samples_ns", "series_ns", "work", "settings", "tuning", "device", "steps_per_round")
+    return {"role": role} | {key: value for key, value in child.items() if key not in elsewhere}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
