@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.case import Case
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -67,15 +69,25 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def optimizer(name: str, **settings: Any) -> Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]:
     """Return a maker of `torch.optim.<name>(parameters, **settings)` for `Program.optimizer`.
 
-    Fused where torch has fused AdamW and SGD kernels, as a tuned training run would have it.
+    AdamW is fused where torch has the kernel, as in a tuned training run. SGD never is: the fused
+    one refuses sparse gradients, and on CPUs it loses updates of bf16 and fp16 weights (torch 2.12
+    and 2.13, https://github.com/pytorch/pytorch/issues/191763).
     """
     def make(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         import torch
 
         parameters = list(parameters)
-        fused = {parameter.device.type for parameter in parameters} <= {"cpu", "cuda"}
+        devices = {parameter.device.type for parameter in parameters}
+        fused = {"fused": True} if name == "AdamW" and devices <= {"cpu", "cuda"} else {}
         kind: Any = getattr(torch.optim, name)
-        made: torch.optim.Optimizer = kind(parameters, fused=fused, **settings)
+        made: torch.optim.Optimizer = kind(parameters, **settings, **fused)
         return made
 
     return make
+
+
+def half_training(case: Case) -> str | None:
+    """For `limits`: why training cannot be in pure float16, or None."""
+    if case.task == "training" and case.dtype == "fp16":
+        return "pure float16 training underflows without a loss scale: use bf16, amp-bf16 or fp32"
+    return None
