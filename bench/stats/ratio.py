@@ -9,18 +9,20 @@ from typing import Literal
 
 import numpy as np
 
-from bench.stats.distributions import t_quantile
+from bench.stats.distributions import normal_quantile, t_quantile
+from bench.stats.intervals import children_interval, positive
 
 Verdict = Literal["differs", "same", "cant_tell"]
+CONFIDENCE, POWER = 0.95, 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """new / base with its 95 % interval. Times: above 1 is slower.
+    """new / base with its 95 % interval; of times, above 1 is slower. None: unknown, `reason` says why.
 
-    `verdict`: "differs" (the interval excludes 1: the value's side of 1 says which way), "same" (the
-    interval lies within the margin asked for), "cant_tell". `smallest_visible`: the relative
-    difference that would be flagged with 80 % probability. None: unknown, and `reason` says why.
+    `verdict`: "differs" (the interval excludes 1; the value's side of 1 says which way), "same"
+    (the interval lies within the margin asked for) or "cant_tell". `smallest_visible`: the relative
+    slow-down that such a comparison would call "differs" with 80 % probability.
     """
 
     value: float
@@ -36,70 +38,78 @@ def compare(base: Sequence[Sequence[float]], new: Sequence[Sequence[float]],
             noise_floor: float | None, *, margin: float = 0.05) -> Ratio:
     """Return the ratio new / base of two records' medians, each given as its children's rounds.
 
-    Welch's t on the logs of the child medians (Welch, Biometrika 34 (1947) 28). Two records are
-    taken at different times, which their own children do not show: where the machine's noise floor
-    f (see `noise_floor`) exceeds the children's pooled spread s, the variance f^2 - s^2 is added
-    for each record.
+    `noise_floor`: the machine's, None where it was never measured; `margin`: how far from 1 still
+    counts as the same. The rule is `compare_values`'s.
     """
-    return compare_values([float(np.median(r)) for r in base], [float(np.median(r)) for r in new],
-                          noise_floor, margin=margin)
+    return compare_values(_medians(base), _medians(new), noise_floor, margin=margin)
 
 
 def compare_values(base: Sequence[float], new: Sequence[float], noise_floor: float | None, *,
-                   margin: float = 0.05) -> Ratio:
-    """The same from one positive number per child, of any metric."""
-    x, y = np.log(np.asarray(base, dtype=float)), np.log(np.asarray(new, dtype=float))
-    value = float(np.median(y) - np.median(x))
+                     margin: float = 0.05) -> Ratio:
+    """Return the ratio new / base of any metric, from one positive number per child.
+
+    Welch's t on the logs of the children's numbers (Welch, Biometrika 34 (1947) 28). The children of
+    a record run one after another and so do not show how the machine changes between two records;
+    therefore the interval's half-width is never less than 1.96 sqrt(2) `noise_floor`, by which two
+    single runs of the same thing differ on this machine. One child on a side: no verdict.
+    """
+    x, y = np.log(positive(base)), np.log(positive(new))
+    value = math.log(children_interval(new).value / children_interval(base).value)
     if min(len(x), len(y)) < 2:
         return Ratio(math.exp(value), None, None, "cant_tell", None, "one child on a side",
-                     "one child says nothing about the spread between children: use --repeats 3 or more")
+                     "one child says nothing about the spread between children: repeat 3 times or more")
     vx, vy = float(x.var(ddof=1)) / len(x), float(y.var(ddof=1)) / len(y)
-    df = (vx + vy) ** 2 / (vx**2 / (len(x) - 1) + vy**2 / (len(y) - 1)) if vx + vy else float(
-        len(x) + len(y) - 2)
-    pooled = (float(((x - x.mean()) ** 2).sum()) + float(((y - y.mean()) ** 2).sum())) / (
-        len(x) + len(y) - 2)
-    between = max(0.0, (noise_floor or 0.0) ** 2 - pooled)
-    return _judge(value, float(y.mean() - x.mean()), math.sqrt(vx + vy + 2 * between), df, margin,
-                  f"Welch t on the logs of {len(x)} and {len(y)} children")
+    df = float(len(x) + len(y) - 2)
+    if vx + vy > 0:
+        df = (vx + vy) ** 2 / (vx**2 / (len(x) - 1) + vy**2 / (len(y) - 1))
+    floor = "not narrower than the noise floor" if noise_floor is not None else "no noise floor known"
+    return _judge(value, float(y.mean() - x.mean()), math.sqrt(vx + vy), df, noise_floor or 0.0, margin,
+                  f"Welch t on the logs of {len(x)} and {len(y)} children, {floor}")
 
 
 def paired_children(a: Sequence[float], b: Sequence[float], *, margin: float = 0.05) -> Ratio:
     """Return b / a from children run in alternation (A B B A), `a[i]` and `b[i]` next to each other.
 
-    Student's t on the logs of the ratios of neighbours: what drifts slowly moves both alike.
+    Student's t on the logs of the ratios of neighbours: what drifts slowly moves both alike, so no
+    noise floor is needed. One pair: no verdict.
     """
     if len(a) != len(b):
         raise ValueError(f"need pairs, got {len(a)} and {len(b)} children")
-    logs = np.log(np.asarray(b, dtype=float) / np.asarray(a, dtype=float))
-    value = float(np.median(logs))
+    ratios = positive(b) / positive(a)
+    value, logs = math.log(children_interval([float(r) for r in ratios]).value), np.log(ratios)
     if len(logs) < 2:
         return Ratio(math.exp(value), None, None, "cant_tell", None, "one pair of children",
-                     "one pair says nothing about the spread between pairs: run two or more")
+                     "one pair says nothing about the spread between pairs: run 3 or more")
     error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
-    return _judge(value, float(logs.mean()), error, len(logs) - 1, margin,
-                  f"Student t on the logs of {len(logs)} pairs of children")
+    return _judge(value, float(logs.mean()), error, len(logs) - 1, 0.0, margin,
+                  f"Student t on the logs of the ratios of {len(logs)} pairs of children")
 
 
 def noise_floor(medians: Sequence[float]) -> float:
     """Return the machine's relative spread between runs: the standard deviation of the logs.
 
-    `medians`: one per run of the same case (an A/A run), the runs as far apart in time as the records
-    that are to be compared; at least 2.
+    `medians`: one per run of the same thing, each in a process of its own (an A/A run), at least 2;
+    the farther apart in time, the more of what happens between two records they show.
     """
     if len(medians) < 2:
         raise ValueError(f"a spread needs at least 2 runs, got {len(medians)}")
-    return float(np.log(np.asarray(medians, dtype=float)).std(ddof=1))
+    return float(np.log(positive(medians)).std(ddof=1))
 
 
-def _judge(value: float, centre: float, error: float, df: float, margin: float, method: str) -> Ratio:
-    """A verdict on a log ratio: `centre` with its standard error and degrees of freedom."""
-    t = t_quantile(0.975, df)
-    low, high = centre - t * error, centre + t * error
+def _judge(value: float, centre: float, error: float, df: float, floor: float, margin: float,
+           method: str) -> Ratio:
+    """Judge a log ratio: its `centre`, standard `error`, degrees of freedom and the noise floor."""
+    half = max(t_quantile((1 + CONFIDENCE) / 2, df) * error,
+               normal_quantile((1 + CONFIDENCE) / 2) * math.sqrt(2) * floor)
+    low, high = min(centre - half, value), max(centre + half, value)
     verdict: Verdict = "cant_tell"
     if low > 0 or high < 0:
         verdict = "differs"
     elif -math.log1p(margin) <= low and high <= math.log1p(margin):
         verdict = "same"
-    visible = math.expm1((t + t_quantile(0.8, df)) * error)
-    return Ratio(math.exp(value), math.exp(min(low, value)), math.exp(max(high, value)), verdict, visible,
-                 method)
+    return Ratio(math.exp(value), math.exp(low), math.exp(high), verdict,
+                 math.expm1(half + t_quantile(POWER, df) * error), method)
+
+
+def _medians(children: Sequence[Sequence[float]]) -> list[float]:
+    return [float(np.median(positive(rounds))) for rounds in children]
