@@ -1,5 +1,9 @@
 """What users are told: what happened, what to do next, and the exit code that says which kind."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 DONE, GATE_FAILED, USAGE, NOTHING_VALID, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -25,7 +29,7 @@ class CaseFailed(Exception):
         self.status, self.reason = status, reason
 
 
-def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
     """Return " Did you mean 'x' or 'y'?" for a mistyped name, or "" where nothing is close."""
     import difflib
 

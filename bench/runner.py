@@ -34,7 +34,7 @@ def _silent(message: str) -> None:
 
 
 @dataclass(slots=True)
-class Interrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it is no error
+class Interrupted(Exception):
     """The user stopped a case; `record` holds what its finished children measured."""
 
     record: Record

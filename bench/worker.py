@@ -61,7 +61,7 @@ def _answer(request: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     if role == "ab":
         cases = [Case.from_json(case) for case in request["cases"]]
         return child.alternate(cases, request["settings"], ledger, max_seconds=effort.max_seconds,
-                               margin=request["margin"])
+                               margin=request["margin"], scratch=scratch)
     case = Case.from_json(request["case"])
     if role == "scout":
         return child.scout(case, effort, request["settings"], ledger, scratch)

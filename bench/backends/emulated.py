@@ -53,7 +53,7 @@ class EmulatedBackend:
     options = LAW
 
     def probe(self) -> Probe:
-        return Probe(available=True, devices=({"name": "emulated device"},))
+        return Probe(available=True, devices=({"name": "made-up device, for tests of the harness"},))
 
     def refuse(self, case: Case) -> str | None:
         return None if case.parallelism == "dp=1" else "the emulated device is one device: use dp=1"

@@ -128,7 +128,7 @@ def plan_from(params: Mapping[str, Any]) -> tuple[list[Planned], Mapping[str, fl
     from bench import suites
     from bench.registry import load_workload
 
-    backend = _backend(params["backend"])
+    backend = backend_of(params["backend"])
     entries: list[tuple[str, Workload, Mapping[str, Any]]] = []
     effort: Mapping[str, float] = {}
     if params["suite"]:
@@ -170,7 +170,7 @@ def _crossed(entries: Sequence[tuple[str, Workload, Mapping[str, Any]]], backend
     return planned
 
 
-def _backend(name: str) -> Backend:
+def backend_of(name: str) -> Backend:
     """The named backend, or for "auto" the best one that is here; BenchError says why one is not."""
     from bench.registry import backend_names, load_backend
 

@@ -50,7 +50,7 @@ def command(ctx: click.Context, **params: Any) -> None:
 
     planned, suggested = plan_from(params)
     wanted = {key: params[key] for key in ("repeats", "max_seconds") if params[key] is not None}
-    effort = Effort(**{**suggested, **wanted, "timeout_s": params["timeout"]})  # type: ignore[arg-type]
+    effort = Effort(**{**suggested, **wanted, "timeout_s": params["timeout"]})
     if params["dry_run"]:
         _say_plan(planned, effort, as_json=params["as_json"])
         return

@@ -34,7 +34,7 @@ def state_file() -> Path:
 def load_noise_floor(name: str, *, now: datetime | None = None) -> dict[str, Any] | None:
     """Return {"relative", "measured_at", "method", "stale"} of the machine `name`, or None.
 
-    `relative`: the smallest relative difference that can be told from none. None: not measured
+    `relative`: the standard deviation between runs of one case, as a share. None: not measured
     with the torch that is installed, or kept in a file that can't be read.
     """
     floor = _load().get(_key(name), {})

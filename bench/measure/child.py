@@ -23,6 +23,7 @@ from bench.measure import parity, tune
 from bench.measure.canary import Canary
 from bench.measure.ledger import Ledger
 from bench.measure.loop import quiet_heap, time_rounds
+from bench.measure.summarise import per_item
 from bench.registry import load_backend, load_scenario, workload_of
 from bench.stats.pairs import decide, looks
 from bench.stats.sampling import narrow_enough, steps_per_round
@@ -95,18 +96,28 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
 
 
 def alternate(cases: Sequence[Case], settings: Sequence[Settings], ledger: Ledger, *, max_seconds: float,
-              margin: float) -> dict[str, Any]:
+              margin: float, scratch: Path) -> dict[str, Any]:
     """Keep two cases warm and time them in pairs, the order random within each, until the answer is clear.
 
     Returns raw times {"a", "b"} in ns a step, pair by pair, and the last `decision` on their ratios
-    (b over a). Both sides run in rounds of equally many steps. The order is drawn anew in every run:
-    a fixed one could keep step with something else on the machine.
+    (b over a, each per item where both count the same items). Both sides run in rounds of equally
+    many steps. The order is drawn anew in every run: a fixed one could keep step with something else
+    on the machine. CaseFailed where a side's output is not that of its float32 reference.
     """
-    sides = []
+    sides, works, checks = [], [], []
     for case, chosen in zip(cases, settings, strict=True):
+        ledger.enter("check")
+        reference = _reference_of(case, scratch)
         device = load_backend(case.backend).open(case, chosen)
-        sides.append((device, _prepared(case, device, ledger)[0]))
-    ledger.enter("warmup")
+        timed, work = _prepared(case, device, ledger)
+        ledger.enter("warmup")
+        found = timed.evidence(reference, full=False)
+        checks.append(parity.check(case, found, reference) if reference else {"status": "unchecked"})
+        if checks[-1]["status"] == "failed":
+            raise CaseFailed("invalid", f"parity of {case.label}: {checks[-1]['reason']}")
+        sides.append((device, timed))
+        works.append(_work_json(work))
+    per, scale = per_item(*works)
     step_ns = max(tune.time_briefly(timed, device) for device, timed in sides)
     steps = steps_per_round(step_ns, 30_000_000)
     ledger.enter("measure")
@@ -117,16 +128,17 @@ def alternate(cases: Sequence[Case], settings: Sequence[Settings], ledger: Ledge
     with quiet_heap():
         started_ns = clock_ns()
         for look, pairs in enumerate(looks(), start=1):
-            while len(times[0]) < pairs and clock_ns() - started_ns < max_seconds * 1e9:
+            while not times[0] or (len(times[0]) < pairs and clock_ns() - started_ns < max_seconds * 1e9):
                 for side in order.sample((0, 1), 2):
                     device, timed = sides[side]
                     times[side].append(time_rounds(timed.step, wait=device.wait, rounds=1, steps_per_round=steps,
                                                    clock_ns=device.clock_ns)[0] / steps)
-            decision = decide([b / a for a, b in zip(*times, strict=True)], look, margin=margin)
+            decision = decide([scale * b / a for a, b in zip(*times, strict=True)], look, margin=margin)
             if decision.state != "continue" or len(times[0]) < pairs:
                 break
     ledger.enter("teardown")
-    return {"a": times[0], "b": times[1], "steps_per_round": steps, "decision": dataclasses.asdict(decision),
+    return {"a": times[0], "b": times[1], "steps_per_round": steps, "per": per, "parity": checks,
+            "decision": dataclasses.asdict(decision),
             "disturbance": disturbance.between(seen, disturbance.snapshot(os.getppid()))}
 
 
@@ -177,10 +189,22 @@ def _make_reference(workload: Workload, case: Case, program: Program, work: Work
     return None
 
 
+def _reference_of(case: Case, scratch: Path) -> list[Tensor] | None:
+    """Make a case's reference at once, in this process."""
+    workload = workload_of(case)
+    path = scratch / f"{case.id}.pt"
+    _make_reference(workload, case, _built(workload, case), workload.work(case), path)
+    return _load_reference(path)
+
+
 def _reference(scratch: Path) -> list[Tensor] | None:
+    """The reference that the scout left, if it could make one."""
+    return _load_reference(scratch / "reference.pt")
+
+
+def _load_reference(path: Path) -> list[Tensor] | None:
     import torch
 
-    path = scratch / "reference.pt"
     found: list[Tensor] | None = torch.load(path) if path.exists() else None
     return found
 
@@ -272,6 +296,5 @@ def _work_json(work: Work) -> dict[str, Any]:
 
 def describe(workload: Workload) -> Mapping[str, Any]:
     """A workload's plain facts, for a parent that must not import the file."""
-    facts = {f.name: getattr(workload, f.name) for f in dataclasses.fields(Workload)
-             if f.name not in ("build", "work", "limits")}
-    return facts
+    return {f.name: getattr(workload, f.name) for f in dataclasses.fields(Workload)
+            if f.name not in ("build", "work", "limits")}

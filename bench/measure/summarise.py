@@ -158,3 +158,13 @@ def _compile(children: Sequence[Child]) -> Metric:
         return _unknown("compile_s", "s", "too quick to be seen")
     caches = "/".join(str(child["compile"].get("cache")) for child in children)
     return _metric("compile_s", found, "s", f"caches as the children found them: {caches}; {found.method}")
+
+
+def per_item(a: dict[str, Any], b: dict[str, Any]) -> tuple[str, float]:
+    """What a ratio of two cases' step times is taken over, and the factor that makes it so.
+
+    Where both count the same items the ratio is per item; else nothing but a step is common to both.
+    """
+    if a["item"] != b["item"]:
+        return "step", 1.0
+    return str(a["item"]), a["items_per_step"] / b["items_per_step"]

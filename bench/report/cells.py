@@ -47,8 +47,8 @@ def cells(record: Record) -> Cells:
         "±": _half_width(rate),
         "latency ms": _latency(record) if valid else text.UNKNOWN,
         "MFU %": text.percent(value(record, "mfu")) if valid else text.UNKNOWN,
-        "memory GiB": text.gib(record.memory.get("peak_bytes")),
-        "compile s": text.number(value(record, "compile_s")) if valid else text.UNKNOWN,
+        "memory GiB": text.gib(record.memory.get("peak_bytes")) if valid else text.UNKNOWN,
+        "compile s": text.seconds(value(record, "compile_s")) if valid else text.UNKNOWN,
         "status": _status(record),
         "run": record.run_id,
     }
@@ -67,8 +67,8 @@ def setup(record: Record) -> str:
 
 def why_not_valid(record: Record) -> str:
     """Return one line that says what became of a record and why."""
-    reasons = "; ".join(record.reasons) or "no reason kept"
-    return text.plain(f"{record.case.label} on {record.case.backend}: {record.status}: {reasons} ({record.run_id})")
+    case, reasons = record.case, "; ".join(record.reasons) or "no reason kept"
+    return text.plain(f"{case.label} on {case.backend}: {record.status}: {reasons} ({record.run_id})")
 
 
 def notes(records: Sequence[Record]) -> list[str]:
@@ -86,8 +86,9 @@ def notes(records: Sequence[Record]) -> list[str]:
 
 def _order(record: Record) -> tuple[object, ...]:
     case = record.case
-    return (case.workload, case.size, case.task, case.scenario, case.dtype, case.batch_size, case.seq_len or 0,
-            case.backend, str(record.machine.get("name")), record.started_at, record.run_id)
+    return (case.workload, case.size, case.task, case.scenario, case.dtype, case.batch_size,
+            case.seq_len or 0, case.backend, str(record.machine.get("name")), record.started_at,
+            record.run_id)
 
 
 def _status(record: Record) -> str:

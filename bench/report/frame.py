@@ -19,16 +19,16 @@ METRICS = ("step_time_ms", "latency_ms_p50", "latency_ms_p90", "latency_ms_p95",
 
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Return one row a record, in the order given."""
+    """Return one row a record, in the order given. Unknown numbers are NaN."""
     import pandas as pd
 
-    return pd.DataFrame([row(record) for record in records], columns=columns())
+    rows = pd.DataFrame([row(record) for record in records], columns=columns())
+    return rows.astype(dict.fromkeys(_NUMBERS, "float64"))
 
 
 def columns() -> list[str]:
     """Return the columns of `frame`, of a row and of the csv file, in order."""
-    return [*_IDENTITY, *_MAIN, *METRICS, "peak_memory_bytes", "joules_per_item",
-            *(f"phase_{phase}_s" for phase in PHASES), "wall_s", "parity_ok", "canary_ok",
+    return [*_IDENTITY, *_MAIN, *_NUMBERS[6:], "parity_ok", "canary_ok",
             "children", "disturbed_children", "reasons", "warnings", "labels"]
 
 
@@ -90,6 +90,12 @@ def disturbed(record: Record) -> list[str]:
     return [", ".join(one.get("why") or ["no reason kept"]) for one in seen if one.get("disturbed")]
 
 
+def noise_floor(*records: Record) -> float | None:
+    """Return the largest relative spread between runs that the records' machines have; None: unknown."""
+    floors = [(record.machine.get("noise_floor") or {}).get("relative") for record in records]
+    return max((floor for floor in floors if floor is not None), default=None)
+
+
 def setting(record: Record, name: str) -> Any:
     """Return what a record ran with, or what its case asked for where nothing was settled."""
     return record.settings.get(name, getattr(record.case, name))
@@ -113,3 +119,6 @@ _IDENTITY = ("run_id", "case_id", "work_id", "started_at", "status", "tier", "ma
              "settings")
 _MAIN = ("item", "throughput_per_second", "throughput_low_per_second", "throughput_high_per_second",
          "main_metric", "main_value", "main_low", "main_high", "main_unit")
+_NUMBERS = ("throughput_per_second", "throughput_low_per_second", "throughput_high_per_second", "main_value",
+            "main_low", "main_high", *METRICS, "peak_memory_bytes", "joules_per_item",
+            *(f"phase_{phase}_s" for phase in PHASES), "wall_s")

@@ -10,6 +10,8 @@ from bench.report import text
 from bench.report.cells import NUMERIC, TIER_TITLES, Cells, by_tier, cells, notes, why_not_valid
 from bench.store import Problem
 
+NUMBERS = NUMERIC | {f"{phase} s" for phase in PHASES} | {"wall s"}
+
 INTERVALS = (
     "± is half the width of a 95 % interval, from the spread between fresh processes (children): "
     "Student's t on the logs of one number a child. A dash: not known; `trnbench show RUN` says why.",
@@ -27,13 +29,13 @@ def render_markdown(records: Sequence[Record], problems: Sequence[Problem] = ())
         parts += [f"## {TIER_TITLES[tier]}", table([cells(record) for record in part])]
     parts += _section("## Not valid", [why_not_valid(r) for r in records if r.status != "valid"])
     if records:
-        parts += ["## Where the time went", table([_ledger(record) for _, part in by_tier(records) for record in part])]
+        parts += ["## Where the time went", table([_ledger(r) for _, part in by_tier(records) for r in part])]
     parts += _section("## Notes", [*_machines(records), *notes(records)], INTERVALS if records else ())
     parts += _section("## Files passed over", [f"{p.path}: {p.reason}" for p in problems])
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def table(rows: Sequence[Cells], numeric: frozenset[str] = NUMERIC | {f"{p} s" for p in PHASES} | {"wall s"}) -> str:
+def table(rows: Sequence[Cells], numeric: frozenset[str] = NUMBERS) -> str:
     """Return rows as a Markdown table, numbers to the right."""
     lines = [list(rows[0]), ["---:" if heading in numeric else "---" for heading in rows[0]],
              *([escape(cell) for cell in row.values()] for row in rows)]
@@ -56,8 +58,9 @@ def _section(title: str, lines: Sequence[str], own: Sequence[str] = ()) -> list[
 
 def _ledger(record: Record) -> Cells:
     """Seconds of all processes of a record by phase; they add up to the wall time."""
-    phases = {f"{phase} s": text.number(record.phases_s.get(phase)) for phase in PHASES}
-    return {"case": record.case.label, "setup": record.case.backend, **phases, "wall s": text.number(record.wall_s)}
+    phases = {f"{phase} s": text.seconds(record.phases_s.get(phase)) for phase in PHASES}
+    return {"case": record.case.label, "backend": record.case.backend, **phases,
+            "wall s": text.seconds(record.wall_s)}
 
 
 def _machines(records: Sequence[Record]) -> list[str]:
@@ -70,6 +73,6 @@ def _machines(records: Sequence[Record]) -> list[str]:
         floor = (machine.get("noise_floor") or {}).get("relative")
         noise = "not measured (`trnbench doctor` does)" if floor is None else f"{floor * 100:.2g} %"
         tool = f"trnbench {record.tool.get('version') or 'of unknown version'}"
-        lines.append(f"{machine.get('name') or 'unknown machine'}: {cpu.get('model') or 'unknown CPU'}; {tool}, "
-                     f"{versions or 'versions not kept'}; noise floor {noise}")
+        lines.append(f"{machine.get('name') or 'unknown machine'}: {cpu.get('model') or 'unknown CPU'}; "
+                     f"{tool}, {versions or 'versions not kept'}; noise floor {noise}")
     return list(dict.fromkeys(lines))

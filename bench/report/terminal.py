@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-LEFT_OUT_FIRST = ("run", "compile s", "memory GiB", "machine", "MFU %", "task", "±", "batch", "dtype")
+LEFT_OUT_FIRST = ("run", "machine", "compile s", "memory GiB", "task", "MFU %", "batch", "±", "dtype")
 """Headings that go, in this order, where a terminal is too narrow for all."""
 
 
@@ -72,7 +72,8 @@ def _width(rows: Sequence[Cells], headings: Sequence[str]) -> int:
     return sum(max(map(cell_len, (heading, *(row[heading] for row in rows)))) + 2 for heading in headings)
 
 
-def _table(rows: Sequence[Cells], headings: Sequence[str], console: Console, numeric: frozenset[str]) -> Table:
+def _table(rows: Sequence[Cells], headings: Sequence[str], console: Console,
+           numeric: frozenset[str]) -> Table:
     from rich.table import Table
     from rich.text import Text
 

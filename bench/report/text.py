@@ -31,6 +31,10 @@ def percent(share: float | None) -> str:
     return UNKNOWN if share is None else f"{share * 100:.3g}"
 
 
+def seconds(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def gib(size_bytes: float | None) -> str:
     """Bytes as binary gigabytes, 2^30."""
     return UNKNOWN if size_bytes is None else number(size_bytes / 2**30)

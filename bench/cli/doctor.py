@@ -1,0 +1,126 @@
+"""`trnbench doctor`: what this machine can run, and how well it can be timed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.errors import NOTHING_VALID
+
+if TYPE_CHECKING:
+    from bench.record import Record
+
+RUNS = 5
+RUN_SECONDS = 2.0
+
+
+@click.command("doctor")
+@click.option("--backend", default="auto", show_default=True, help="Whose clock, peak and noise to measure.")
+@click.option("--quick", is_flag=True, help="Look only: measure nothing.")
+@click.option("--instance-type", help="The cloud instance this is.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else there.")
+@click.pass_context
+def command(ctx: click.Context, backend: str, quick: bool, instance_type: str | None, as_json: bool) -> None:
+    """Say what this machine can run and how well it can be timed.
+
+    Lists backends with their devices, or why not. Then (about a minute, --quick leaves it out) one
+    matrix product in five fresh processes: the timing canary, the measured peak, and from the
+    spread of these equal runs the noise floor, which is kept for `compare`.
+
+    \b
+    trnbench doctor
+    trnbench doctor --quick --json
+    """
+    from bench import machine
+
+    about = machine.describe(instance_type=instance_type)
+    found = _backends()
+    if not as_json:
+        for line in _machine_lines(about) + [f"backend {b['backend']}: {b['text']}" for b in found]:
+            click.echo(line)
+    report: dict[str, Any] = {"machine": about, "backends": found, "timing": None}
+    if not quick:
+        report["timing"] = _timing(backend, about, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        for line in _timing_lines(report["timing"], about):
+            click.echo(line)
+    if report["timing"] and report["timing"]["status"] != "valid":
+        ctx.exit(NOTHING_VALID)
+
+
+def _backends() -> list[dict[str, Any]]:
+    from bench.registry import backend_names, load_backend
+
+    rows = []
+    for name in backend_names():
+        probe = load_backend(name).probe()
+        devices = [dict(device) for device in probe.devices]
+        text = (", ".join(str(device["name"]) for device in devices) if probe.available
+                else f"not here: {probe.reason}; {probe.fix}")
+        rows.append({"backend": name, "available": probe.available, "devices": devices, "reason": probe.reason,
+                     "fix": probe.fix, "text": text})
+    return rows
+
+
+def _timing(backend: str, about: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Run one case in five children; keep and return the canary, the peak and the noise floor."""
+    from bench.case import Effort
+    from bench.cli.choices import backend_of
+    from bench.cli.progress import Progress
+    from bench.machine.noise import save_noise_floor
+    from bench.registry import case_for, load_workload
+    from bench.runner import Session, run_case
+
+    chosen, workload = backend_of(backend), load_workload("gemm")
+    case = case_for("gemm", workload, backend=chosen.name, size="1024", compile="off",
+                    dtype=chosen.default_dtype("inference", workload.dtypes))
+    session = Session(effort=Effort(repeats=RUNS, max_seconds=RUN_SECONDS), machine=about, tell=Progress(1))
+    record = run_case(case, session)
+    timing: dict[str, Any] = {"status": record.status, "reasons": list(record.reasons), "case": case.label,
+                              "settings": record.settings, "canary": record.canary,
+                              "warnings": list(record.warnings), "noise_floor": None}
+    if record.status == "valid" and record.tier == "measured":
+        relative = _floor(record)
+        method = f"standard deviation of the medians of {RUNS} processes, {case.label}"
+        timing["noise_floor"] = {"relative": relative, "method": method,
+                                 "kept_in": str(save_noise_floor(about["name"], relative, method))}
+    return timing
+
+
+def _floor(record: Record) -> float:
+    from statistics import median
+
+    from bench.stats.ratio import noise_floor
+
+    return noise_floor([median(rounds) for rounds in record.samples["children"]])
+
+
+def _machine_lines(about: dict[str, Any]) -> list[str]:
+    cpu, memory = about["cpu"], about["memory"]
+    total = f"{memory['total_bytes'] / 2**30:.1f} GiB" if memory["total_bytes"] else "memory unknown"
+    fast = [name for name in cpu["isa"] or () if name.startswith(("avx512f", "avx512_bf16", "amx", "sve", "bf16"))]
+    return [f"machine {about['name']}: {cpu['model'] or 'CPU unknown'}, {cpu['usable_physical_cores'] or '?'} usable "
+            f"cores, {total}, {' '.join(fast) or 'no matrix or wide vector extension seen'}",
+            f"system: {about['os'].get('name') or about['os'].get('kernel') or 'unknown'}, torch "
+            f"{about['software'].get('torch') or 'not installed'}",
+            f"instance: {about['instance']['type'] or 'unknown: ' + about['instance']['reason']}"]
+
+
+def _timing_lines(timing: dict[str, Any] | None, about: dict[str, Any]) -> list[str]:
+    if timing is None:
+        kept = about["noise_floor"]
+        return ["noise floor: not measured here yet; run `trnbench doctor` without --quick" if kept is None else
+                f"noise floor: {kept['relative']:.2%} of {kept['measured_at']}{' (stale)' if kept['stale'] else ''}"]
+    if timing["status"] != "valid":
+        return [f"timing: {timing['status']}: {'; '.join(timing['reasons'])}"]
+    canary, floor = timing["canary"], timing["noise_floor"]
+    lines = [f"timing canary: passed ({canary['sizes'][1]}^3 takes {canary['scaling']:.2f} times "
+             f"{canary['sizes'][0]}^3; 8 is ideal)",
+             f"measured peak: {canary['flops_per_second'] / 1e9:,.0f} GFLOP/s in {timing['case']}"]
+    if floor:
+        lines.append(f"noise floor: {floor['relative']:.2%} between equal runs, kept for `compare`")
+    return lines + [f"warning: {text}" for text in timing["warnings"]]

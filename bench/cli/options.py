@@ -1,0 +1,80 @@
+"""Options that several commands share, and the two ways out: a console, and text to stdout or a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.store import Problem
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RESULTS = "results"
+
+
+def results_option(command: F) -> F:
+    """Add --results: where records are, by default `results` here or TRNBENCH_RESULTS."""
+    return click.option("--results", default=RESULTS, show_default=True, envvar="TRNBENCH_RESULTS",
+                        help="Where records are: a folder, or a URL such as s3://bucket/results.")(command)
+
+
+def json_option(command: F) -> F:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True,
+                        help="One JSON document on stdout and nothing else there.")(command)
+
+
+def all_option(command: F) -> F:
+    """Add --all."""
+    return click.option("--all", "everything", is_flag=True,
+                        help="Every run of a case, not its newest alone.")(command)
+
+
+def output_option(command: F) -> F:
+    """Add -o/--output."""
+    return click.option("-o", "--output", type=click.Path(dir_okay=False),
+                        help="Write to this file instead of stdout.")(command)
+
+
+def results_or_default(paths: Sequence[str]) -> list[str]:
+    """The paths given, else TRNBENCH_RESULTS, else `results`."""
+    import os
+
+    return list(paths) or [os.environ.get("TRNBENCH_RESULTS") or RESULTS]
+
+
+def console() -> Console:
+    """A console on stdout that no character of a record can break."""
+    from rich.console import Console
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    return Console()
+
+
+def write(content: str, output: str | None) -> None:
+    """Print a text that ends in a newline, or write it to a file; BenchError where that fails."""
+    if output is None:
+        click.echo(content, nl=False)
+        return
+    try:
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(content)
+    except OSError as error:
+        raise BenchError(f"{output} could not be written: {error.strerror}.",
+                         fix="pass -o with a file that you may write.") from error
+    click.echo(f"Wrote {output}", err=True)
+
+
+def warn_of(problems: Sequence[Problem]) -> None:
+    """Name on stderr the files that were passed over, for formats that have no place for it."""
+    for problem in problems:
+        click.echo(f"Passed over {problem.path}: {problem.reason}", err=True)
