@@ -118,9 +118,9 @@ def rate_interval(items_per_step: float, steps_per_round: Sequence[int],
                   children: Sequence[Sequence[float]]) -> Interval:
     """Return items per second, total over total in each child: every item over all the timed time.
 
-    `children`: each child's rounds in ns; `steps_per_round`: one number per child. This is the main
-    throughput: what a user gets, stalls and all. (All items over the mean of one step, as a rival
-    had it, is too high by the number of steps.)
+    `children`: each child's rounds in ns; `steps_per_round`: one number per child. It is what a user
+    of this machine got, stalls and all. (All items over the mean of one step, as a rival had it, is
+    too high by the number of steps.)
     """
     return children_interval([items_per_step * steps * len(rounds) * 1e9 / float(positive(rounds).sum())
                               for steps, rounds in zip(steps_per_round, children, strict=True)])
@@ -130,7 +130,8 @@ def typical_rate_interval(items_per_step: float, steps_per_round: Sequence[int],
                           children: Sequence[Sequence[float]]) -> Interval:
     """Return items per second of the median round: what the machine does when nothing disturbs it.
 
-    Arguments as in `rate_interval`. Steadier than total over total, so the one to compare by.
+    Arguments as in `rate_interval`. Steadier than total over total, so the one to compare by: with
+    5 % jitter and 2 % of rounds tripled, a child's total rate is 4 % lower and its spread is larger.
     """
     return children_interval([items_per_step * steps * 1e9 / float(np.median(positive(rounds)))
                               for steps, rounds in zip(steps_per_round, children, strict=True)])

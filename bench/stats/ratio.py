@@ -50,8 +50,14 @@ def compare_values(base: Sequence[float], new: Sequence[float], noise_floor: flo
 
     Welch's t on the logs of the children's numbers (Welch, Biometrika 34 (1947) 28). The children of
     a record run one after another and so do not show how the machine changes between two records;
-    therefore the interval's half-width is never less than 1.96 sqrt(2) `noise_floor`, by which two
-    single runs of the same thing differ on this machine. One child on a side: no verdict.
+    therefore the interval's half-width is never less than 1.96 `noise_floor`: a difference by which
+    19 single runs in 20 stray anyway is not called one. One child on a side: no verdict.
+
+    In simulation (child medians scatter by 1.1 %, noise floor from 5 runs; tests/test_stats.py): of
+    equal records 1 % are called different; a slow-down of 5 % is found in 93 % of trials with 3
+    children a side and in over 99 % with 5. Where the machine also shifts by 0.5 % (1 %) between
+    records, unseen by their children, 4 % (12 %) of equal records of 5 children are called
+    different; without the floor it would be 13 % (33 %).
     """
     x, y = np.log(positive(base)), np.log(positive(new))
     value = math.log(children_interval(new).value / children_interval(base).value)
@@ -99,8 +105,7 @@ def noise_floor(medians: Sequence[float]) -> float:
 def _judge(value: float, centre: float, error: float, df: float, floor: float, margin: float,
            method: str) -> Ratio:
     """Judge a log ratio: its `centre`, standard `error`, degrees of freedom and the noise floor."""
-    half = max(t_quantile((1 + CONFIDENCE) / 2, df) * error,
-               normal_quantile((1 + CONFIDENCE) / 2) * math.sqrt(2) * floor)
+    half = max(t_quantile((1 + CONFIDENCE) / 2, df) * error, normal_quantile((1 + CONFIDENCE) / 2) * floor)
     low, high = min(centre - half, value), max(centre + half, value)
     verdict: Verdict = "cant_tell"
     if low > 0 or high < 0:
