@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,8 @@ class Case:
             if value is not None and value < 1:
                 raise BenchError(f"{name} must be at least 1, got {value}.",
                                  fix=f"pass --{name.replace('_', '-')} 1 or more.")
+        if not 0 <= self.seed < 2**63:
+            raise BenchError(f"seed must be from 0 to 2**63 - 1, got {self.seed}.", fix="pass --seed 0, say.")
         if self.threads != "auto" and (not isinstance(self.threads, int) or self.threads < 1):
             raise BenchError(f"threads must be 'auto' or at least 1, got {self.threads!r}.",
                              fix="pass --threads auto, or a number of threads.")
@@ -110,8 +113,8 @@ class Effort:
     def __post_init__(self) -> None:
         for name, least in (("repeats", 1), ("max_seconds", 0), ("timeout_s", 0)):
             value = getattr(self, name)
-            if value < least or value == 0:
-                raise BenchError(f"{name} must be above 0, got {value}.",
+            if value < least or value == 0 or not math.isfinite(value):
+                raise BenchError(f"{name} must be a number above 0, got {value}.",
                                  fix=f"pass a positive --{name.removesuffix('_s').replace('_', '-')}.")
 
     def to_json(self) -> dict[str, Any]:

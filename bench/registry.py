@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import math
 import pkgutil
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from bench.case import Case
+from bench.case import Case, Scalar
 from bench.contracts import Backend, Scenario, Workload
 from bench.errors import BenchError, nearest
 
@@ -92,8 +93,9 @@ def case_for(name: str, workload: Workload, *, backend: str, dtype: str, task: s
     scenario = _one_of(name, f"{task} scenario", scenario or served[0], served)
     size = _one_of(name, "size", size or workload.default_size, list(workload.sizes))
     _one_of(name, "dtype", dtype, list(workload.dtypes))
-    for option in options or {}:
-        _one_of(name, "option", option, list(workload.options))
+    given = {_one_of(name, "option", key, list(workload.options)):
+             option_value(f"Option {key} of workload {name!r}", value, workload.options[key])
+             for key, value in (options or {}).items()}
     imposed = load_scenario(scenario).batch_size
     batch = fields.pop("batch_size", None)
     if imposed is not None and batch not in (None, imposed):
@@ -101,17 +103,31 @@ def case_for(name: str, workload: Workload, *, backend: str, dtype: str, task: s
                          fix="leave --batch-size out, or choose the offline scenario.")
     if fields.get("seq_len") is not None and workload.seq_len is None:
         raise BenchError(f"Workload {name!r} has no sequence length.", fix="leave --seq-len out.")
-    fields["seq_len"] = fields.get("seq_len") or workload.seq_len
+    if fields.get("seq_len") is None:
+        fields["seq_len"] = workload.seq_len
     return Case(workload=name, size=size, task=task, scenario=scenario, backend=backend, dtype=dtype,
                 batch_size=workload.batch_size if batch is None else batch if imposed is None else imposed,
-                options=dict(workload.options) | dict(options or {}), **fields)
+                options=dict(workload.options) | given, **fields)
 
 
 def _one_of(name: str, kind: str, value: str, known: list[str]) -> str:
     if value not in known:
         raise BenchError(f"Workload {name!r} has no {kind} {value!r}.{nearest(value, known)}",
-                         fix=f"choose one of: {', '.join(known)}.")
+                         fix=f"choose one of: {', '.join(known)}." if known else "leave it out.")
     return value
+
+
+def option_value(what: str, value: Any, default: Scalar) -> Scalar:
+    """Return a setting as one of this default takes it: of its type, though a whole number is a float too."""
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    fits = isinstance(value, Scalar) if default is None else type(value) is type(default)
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}.get(
+            type(default), "one plain value")
+        raise BenchError(f"{what} takes {kind}, got {value!r}.", fix=f"its default is {default!r}.")
+    found: Scalar = value
+    return found
 
 
 def _names(package: str, group: str | None) -> list[str]:

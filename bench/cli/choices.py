@@ -23,14 +23,13 @@ class ListOf(click.ParamType):
         self.kind, self.name, self.known = kind, name, known
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
-        if isinstance(value, (list, tuple)):
-            parts = list(value)
-        else:
-            parts = [part.strip() for part in str(value).split(",") if part.strip()]
+        parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
         try:
-            found = [self.kind(part) for part in parts]
+            found = [self.kind(str(part).strip()) for part in parts if str(part).strip()]
         except ValueError:
             self.fail(f"{value!r} is not a list of {self.name}, such as 1,8,32", param, ctx)
+        if not found:
+            self.fail(f"{value!r} names no {self.name}", param, ctx)
         for part in found:
             if self.known and part not in self.known:
                 self.fail(f"{part!r} is not known.{nearest(part, self.known)} "
@@ -39,9 +38,12 @@ class ListOf(click.ParamType):
 
 
 class Pair(click.ParamType):
-    """`key=value`, the value read as YAML reads it (8 is a number, true a truth value)."""
+    """`key=value`, the value read as YAML reads it (8 is a number, true a truth value), or left as text."""
 
     name = "k=v"
+
+    def __init__(self, *, text: bool = False) -> None:
+        self.text = text
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
         import yaml
@@ -51,10 +53,13 @@ class Pair(click.ParamType):
         key, equals, text = str(value).partition("=")
         if not (key and equals):
             self.fail(f"{value!r} is not of the form key=value", param, ctx)
+        if self.text:
+            return key, text
         try:
-            return key, float(text) if _is_number(text) and not text.isdigit() else yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            read = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as error:
             self.fail(f"{value!r}: {error}", param, ctx)
+        return key, float(text) if isinstance(read, str) and _is_number(text) else read  # YAML: "1e-3" is a text
 
 
 def _is_number(text: str) -> bool:
@@ -134,7 +139,12 @@ def plan_from(params: Mapping[str, Any]) -> tuple[list[Planned], Mapping[str, fl
     if params["suite"]:
         wanted = suites.suite(params["suite"])
         effort = wanted.effort
-        keep = set(params["workloads"])
+        keep = params["workloads"]
+        names = sorted({name for name, _ in wanted.entries})
+        for name in keep:
+            if name not in names:
+                raise BenchError(f"Suite {params['suite']!r} has no workload {name!r}.{nearest(name, names)}",
+                                 fix=f"it has: {', '.join(names)}.")
         entries += [(name, load_workload(name), options) for name, options in wanted.entries
                     if not keep or name in keep]
     else:
@@ -221,6 +231,8 @@ def _backend_options(backend: Backend, params: Mapping[str, Any]) -> dict[str, A
     """The backend's own settings, from k=v and YAML files; BenchError for one that it does not have."""
     import yaml
 
+    from bench.registry import option_value
+
     found: dict[str, Any] = {}
     for text in params["backend_options"]:
         if "=" in text:
@@ -229,19 +241,15 @@ def _backend_options(backend: Backend, params: Mapping[str, Any]) -> dict[str, A
             continue
         try:
             read = yaml.safe_load(Path(text).read_text("utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise BenchError(f"Cannot read backend options {text!r}: {error}", fix="pass k=v or a YAML file.") from None
         if not isinstance(read, dict):
             raise BenchError(f"{text!r} holds no settings.", fix="write one `key: value` a line.")
         found |= read
+    known = list(backend.options)
     for key, value in found.items():
-        if key not in backend.options:
-            raise BenchError(f"Backend {backend.name!r} has no option {key!r}.{nearest(key, list(backend.options))}",
-                             fix=f"it has: {', '.join(backend.options) or 'none'}.")
-        default = backend.options[key]
-        if isinstance(default, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[key] = float(value)
-        elif default is not None and not isinstance(value, type(default)):
-            raise BenchError(f"Backend option {key} takes {type(default).__name__}, got {value!r}.",
-                             fix=f"its default is {default!r}.")
+        if key not in known:
+            raise BenchError(f"Backend {backend.name!r} has no option {key!r}.{nearest(str(key), known)}",
+                             fix=f"it has: {', '.join(known) or 'none'}.")
+        found[key] = option_value(f"Backend option {key}", value, backend.options[key])
     return found

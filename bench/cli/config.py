@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def _load(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
 
     try:
         read = yaml.safe_load(Path(path).read_text("utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise BenchError(f"Cannot read config {path!r}: {error}", fix="pass a readable YAML file.") from None
     if not isinstance(read, dict):
         raise BenchError(f"Config {path!r} holds no options.", fix="write one `option: value` a line.")
@@ -53,7 +54,7 @@ def _as_given(command: click.Command, name: str, value: Any) -> Any:
     param = next(p for p in command.params if p.name == name)
     repeatable = getattr(param, "multiple", False) or param.nargs == -1
     if repeatable and isinstance(value, dict):
-        return [f"{k}={v}" for k, v in value.items()]
+        return [f"{k}={v if isinstance(v, str) else json.dumps(v, default=str)}" for k, v in value.items()]
     if repeatable and not isinstance(value, (list, tuple)):
         return [value]
     if not repeatable and isinstance(value, list):

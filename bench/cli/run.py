@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @case_options
 @effort_options(None, None)
 @click.option("--instance-type", help="The cloud instance this is, e.g. trn2.48xlarge, for the records.")
-@click.option("--label", "labels", type=Pair(), multiple=True, help="k=v, kept in the records.")
+@click.option("--label", "labels", type=Pair(text=True), multiple=True, help="k=v, kept in the records.")
 @click.option("--results", default="results", show_default=True, envvar="TRNBENCH_RESULTS",
               help="Where records go: a folder, or a URL such as s3://bucket/results.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, for how long, and what cannot; run nothing.")
@@ -70,7 +70,7 @@ def _measure(planned: Sequence[Planned], effort: Effort, params: Mapping[str, An
     from bench.runner import Interrupted, Session, run_case
 
     progress = Progress(len(planned))
-    session = Session(effort=effort, labels={k: str(v) for k, v in params["labels"]},
+    session = Session(effort=effort, labels=dict(params["labels"]),
                       instance_type=params["instance_type"], tell=progress)
     records: list[Record] = []
     before = signal.signal(signal.SIGTERM, _interrupt)  # a CI job that is cancelled loses nothing either
