@@ -42,7 +42,7 @@ def attention_flops(queries: int, keys: int, width: int, *, kv_width: int | None
 
 
 def wrap(inner: nn.Module, forward: Callable[..., Tensor]) -> nn.Module:
-    """Return a module that holds `inner` and computes `forward(inner, *inputs)`, a plain tensor."""
+    """Return a module that computes `forward(inner, *inputs)`, a plain tensor, in `inner`'s mode."""
     from torch import nn
 
     class Wrapped(nn.Module):
@@ -53,7 +53,7 @@ def wrap(inner: nn.Module, forward: Callable[..., Tensor]) -> nn.Module:
         def forward(self, *inputs: Tensor) -> Tensor:
             return forward(self.inner, *inputs)
 
-    return Wrapped()
+    return Wrapped().train(inner.training)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def build(case: Case) -> Program:
 
     torch.manual_seed(case.seed)
     n = SIZES[case.size]["n"]
-    return Program(model=torch.nn.Linear(n, n, bias=False), inputs=[torch.randn(n, n)])
+    return Program(model=torch.nn.Linear(n, n, bias=False).eval(), inputs=[torch.randn(n, n)])
 
 
 def work(case: Case) -> Work:

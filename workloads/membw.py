@@ -47,7 +47,7 @@ def _copy(elements: int) -> nn.Module:
             self.target.copy_(x)
             return self.target[:: elements // SAMPLES]
 
-    return Copy()
+    return Copy().eval()
 
 
 def work(case: Case) -> Work:
