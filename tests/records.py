@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import statistics
 from typing import Any
 
 from bench.case import Case
-from bench.record import PHASES, Metric, Record
+from bench.measure.summarise import metrics_of
+from bench.record import PHASES, Record
 
 MACHINE = {
-    "name": "emr-2c", "cpu": {"model": "Intel Xeon Platinum 8592+", "cores": 1, "threads": 2},
-    "memory_bytes": 8 * 2**30, "software": {"python": "3.11.9", "torch": "2.13.0+cpu"},
-    "noise_floor": {"relative": 0.02},
+    "name": "emr-2c", "cpu": {"model": "Intel Xeon Platinum 8592+", "physical_cores": 1, "logical_cpus": 2},
+    "software": {"python": "3.11.9", "torch": "2.13.0+cpu"},
+    "noise_floor": {"relative": 0.02, "measured_at": "2026-01-01T00:00:00+00:00", "method": "A/A",
+                    "stale": False},
 }
+
+PARITY = {"status": "passed", "error": 0.003, "tolerance": 0.1, "compared": 1, "reason": None,
+          "metric": "relative L2 error of outputs"}
+
+CANARY = {"passed": True, "reasons": [], "sizes": [1024, 2048], "flops_per_second": 2.8e13,
+          "flops_per_second_source": "best matrix product in the same process and number format"}
+DEVICE = {"kind": "cpu", "name": "Intel Xeon Platinum 8592+", "chips": 1, "threads": 1}
+LEDGER: dict[str, Any] = {"phases_s": dict.fromkeys(PHASES, 0.5), "wall_s": 4.0}
 
 
 def make_case(**changes: Any) -> Case:
     """BERT-base offline on the CPU, with `changes`."""
-    plain = {"workload": "bert", "size": "base", "task": "inference", "scenario": "offline",
-             "backend": "cpu", "dtype": "bf16", "batch_size": 8, "seq_len": 128}
+    plain: dict[str, Any] = {
+        "workload": "bert", "size": "base", "task": "inference", "scenario": "offline",
+        "backend": "cpu", "dtype": "bf16", "batch_size": 8, "seq_len": 128}
     return Case(**(plain | changes))
 
 
@@ -31,24 +41,30 @@ def make_record(run_id: str = "20260101T000000-aaaa", *, step_ms: float = 10.0, 
     """A record whose steps take about `step_ms`, each child off by its own draw of `spread`."""
     the_case = make_case(**(case or {}))
     items = the_case.batch_size if items is None else items
-    times = _times_ns(step_ms * steps_per_round, children, rounds, spread, random.Random(seed))
+    draw = random.Random(seed)
+    times = _times_ns(step_ms * steps_per_round, children, rounds, spread, draw)
+    work = {"item": item, "items_per_step": items, "flops_per_step": 1.4e10 * items, "bytes_per_step": None,
+            "parts": {}}
+    series = _generated(times) if the_case.scenario == "generation" else {}
+    own = [_child(i) | {"work": work, "samples_ns": times[i], "steps_per_round": steps_per_round,
+                        "series_ns": {name: lists[i] for name, lists in series.items()}, "device": DEVICE}
+           for i in range(children)]
+    metrics, _ = metrics_of(the_case, own)
     fields: dict[str, Any] = {
         "run_id": run_id, "case": the_case,
         "started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:01:00Z", "status": "valid",
         "tool": {"name": "trnbench", "version": "0.1.0", "commit": None}, "machine": MACHINE,
         "effort": {"repeats": children, "max_seconds": 20.0, "timeout_s": 1800.0},
-        "settings": {"threads": 1, "compile": "inductor", "layout": "contiguous"},
-        "work": {"item": item, "items_per_step": items, "flops_per_item": 2.2e10, "bytes_per_item": None},
+        "settings": {"threads": 1, "layout": "contiguous", "compile": "inductor"},
+        "work": work, "metrics": tuple(metrics),
         "samples": {"unit": "ns", "steps_per_round": [steps_per_round] * children,
-                    "children": times, "series": {}},
-        "metrics": _metrics(times, steps_per_round, item, items),
-        "phases_s": dict.fromkeys(PHASES, 0.5 * children), "wall_s": 4.0 * children,
-        "compile": {"seconds": 1.5, "cache": "cold", "graphs": children},
+                    "children": times, "series": series},
+        "phases_s": dict.fromkeys(PHASES, 0.5 * (children + 1)), "wall_s": 4.0 * (children + 1),
+        "compile": {"seconds": 1.5, "cache": "cold", "graphs": 1},
         "memory": {"peak_bytes": 3 * 2**29, "method": "peak resident set, net of the start's"},
         "energy": {"joules": None, "method": "no RAPL counter is readable here"},
-        "parity": {"ok": True, "max_error": 0.003}, "canary": {"ok": True},
-        "device": {"name": "Intel Xeon Platinum 8592+"},
-        "children": tuple(_child(i) for i in range(children)),
+        "parity": PARITY, "canary": CANARY, "device": DEVICE,
+        "children": ({"role": "scout", "status": "valid"} | LEDGER, *(_child(i) for i in range(children))),
     }
     return Record(**(fields | changes))
 
@@ -59,7 +75,8 @@ def failed_record(run_id: str = "20260101T000000-ffff", *, status: str = "oom",
     """A record of a case that gave no time."""
     nothing: dict[str, Any] = {
         "samples": {}, "metrics": (), "work": {}, "settings": {}, "compile": {}, "parity": {}, "canary": {},
-        "memory": {"peak_bytes": None, "method": reason}, "children": ({"status": status, "reason": reason},)}
+        "memory": {"peak_bytes": None, "method": reason},
+        "children": ({"role": "scout", "status": status, "reason": reason},)}
     record = make_record(run_id, case=case, status=status, reasons=(reason,))
     return dataclasses.replace(record, **(nothing | changes))
 
@@ -71,33 +88,18 @@ def _times_ns(round_ms: float, children: int, rounds: int, spread: float,
              for _ in range(rounds)] for offset in offsets]
 
 
-def _metrics(times: list[list[int]], steps: int, item: str, items: int) -> tuple[Metric, ...]:
-    step_ms = [statistics.median(child) / steps / 1e6 for child in times]
-    middle, low, high = statistics.median(step_ms), min(step_ms), max(step_ms)
-    n = sum(map(len, times))
-    rate = f"{item}s_per_second"
-    return (
-        Metric(name=rate, value=items * 1e3 / middle, unit=f"{item}s/s", low=items * 1e3 / high,
-               high=items * 1e3 / low, n=n, method="median of children's medians"),
-        Metric(name=f"{rate}_per_chip", value=items * 1e3 / middle, unit=f"{item}s/s", n=n),
-        Metric(name="step_time_ms", value=middle, unit="ms", low=low, high=high, n=n),
-        Metric(name="latency_ms_p50", value=middle, unit="ms", low=low, high=high, n=n),
-        Metric(name="latency_ms_p90", value=middle * 1.01, unit="ms", low=low, high=high * 1.02, n=n),
-        Metric(name="latency_ms_p99", value=None, unit="ms", n=n,
-               reason=f"p99 needs 662 samples, here are {n}"),
-        Metric(name="flops_per_second", value=2.2e10 * items * 1e3 / middle, unit="FLOP/s"),
-        Metric(name="mfu", value=0.42, unit="1", method="of the measured gemm peak"),
-        Metric(name="mbu", value=None, unit="1", reason="the bytes a step moves are not counted"),
-        Metric(name="compile_s", value=1.5, unit="s"),
-    )
+def _generated(times: list[list[int]]) -> dict[str, list[list[int]]]:
+    """Each round as one generation of five tokens: half of it the first, an eighth each further one."""
+    return {"ttft": [[ns // 2 for ns in child] for child in times],
+            "itl": [[ns // 8 for ns in child for _ in range(4)] for child in times]}
 
 
 def _child(index: int) -> dict[str, Any]:
-    return {
-        "status": "valid", "reason": None, "phases_s": dict.fromkeys(PHASES, 0.5), "wall_s": 4.0,
-        "compile": {"seconds": 1.5, "cache": "cold" if index == 0 else "warm", "graphs": 1},
+    return LEDGER | {
+        "role": "measure", "status": "valid", "reason": None, "parity": PARITY, "canary": CANARY,
+        "compile": {"seconds": 1.5 + 0.1 * index, "cache": "cold", "graphs": 1},
         "memory": {"peak_bytes": 3 * 2**29 - 2**20 * index, "method": "peak resident set"},
-        "parity": {"ok": True}, "canary": {"ok": True}, "energy": {"joules": None},
+        "energy": {"joules": None, "method": "RAPL package counters", "reason": "no RAPL counters here"},
         "disturbance": {"steal_fraction": 0.0, "others_cpus": 0.02, "parent_cpu_fraction": 0.0,
                         "disturbed": False, "why": []},
-        "warnings": []}
+        "warmup": {"rounds": 12, "steady": True}, "warnings": []}

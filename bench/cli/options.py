@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 RESULTS = "results"
+FORMATS = ("terminal", "md", "csv", "json")
 
 
 def results_option(command: F) -> F:
@@ -36,6 +37,18 @@ def all_option(command: F) -> F:
     """Add --all."""
     return click.option("--all", "everything", is_flag=True,
                         help="Every run of a case, not its newest alone.")(command)
+
+
+def format_option(command: F) -> F:
+    """Add --format, None where it was not given: see `format_for`."""
+    return click.option("--format", "kind", type=click.Choice(FORMATS),
+                        help="Default: what the ending of --output says, else terminal.")(command)
+
+
+def format_for(output: str | None) -> str:
+    """The format that a file's ending asks for."""
+    ending = (output or "").rpartition(".")[2]
+    return ending if ending in FORMATS else "terminal"
 
 
 def output_option(command: F) -> F:
@@ -58,6 +71,17 @@ def console() -> Console:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     return Console()
+
+
+def text_of(render: Callable[[Console], None]) -> str:
+    """What a rendering prints, as plain text."""
+    import io
+
+    from rich.console import Console
+
+    out = io.StringIO()
+    render(Console(file=out))
+    return out.getvalue()
 
 
 def write(content: str, output: str | None) -> None:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import click
 
-from bench.cli.options import all_option, console, output_option, results_or_default, warn_of, write
-
-FORMATS = ("terminal", "md", "csv", "json")
+from bench.cli.options import (
+    all_option,
+    console,
+    format_for,
+    format_option,
+    output_option,
+    results_or_default,
+    text_of,
+    warn_of,
+    write,
+)
 
 
 @click.command("report", epilog="""\b
 Examples:
   trnbench report
-  trnbench report results/ other-machine/ --format md -o report.md
+  trnbench report results/ other-machine/ -o report.md
   trnbench report s3://bucket/results --format csv > runs.csv
   trnbench report --format json | jq '.rows[].throughput_per_second'
 """)
 @click.argument("results", nargs=-1)
-@click.option("--format", "kind", type=click.Choice(FORMATS), default="terminal", show_default=True)
+@format_option
 @output_option
 @all_option
-def command(results: tuple[str, ...], kind: str, output: str | None, everything: bool) -> None:
+def command(results: tuple[str, ...], kind: str | None, output: str | None, everything: bool) -> None:
     """Show stored records: throughput, latency, MFU, memory, compile seconds, ledger.
 
     RESULTS are folders, URLs or record files; by default `results`, or TRNBENCH_RESULTS. Of a case
@@ -32,12 +40,15 @@ def command(results: tuple[str, ...], kind: str, output: str | None, everything:
 
     loaded = open_results(results_or_default(results), samples=False)
     records = loaded.records if everything else latest(loaded.records)
-    if kind == "terminal" and output is None:
+    kind = kind or format_for(output)
+    if kind == "terminal":
         from bench.report.terminal import render_terminal
 
-        render_terminal(records, console(), loaded.problems)
-        return
-    if kind == "csv":
+        if output is None:
+            render_terminal(records, console(), loaded.problems)
+        else:
+            write(text_of(lambda out: render_terminal(records, out, loaded.problems)), output)
+    elif kind == "csv":
         from bench.report.plain import to_csv
 
         warn_of(loaded.problems)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from bench.cli.options import console, json_option, results_option
+
+if TYPE_CHECKING:
+    from bench.record import Record
 
 
 @click.command("show", epilog="""\b
@@ -31,7 +36,7 @@ def command(run_id: str, results: str, as_json: bool) -> None:
     render_record(record, console())
 
 
-def _find(run_id, results):  # type: ignore[no-untyped-def]
+def _find(run_id: str, results: str) -> Record:
     from pathlib import Path
 
     from bench.store import Store

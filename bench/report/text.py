@@ -23,7 +23,7 @@ def half_width(value: float | None, low: float | None, high: float | None) -> st
     """Half of an interval's width in percent of the value, `±0.8 %`; empty where there is no interval."""
     if value is None or low is None or high is None or value == 0:
         return ""
-    return f"±{(high - low) / 2 / abs(value) * 100:.2g} %"
+    return f"±{round((high - low) / 2 / abs(value) * 100, 2):.2g} %"
 
 
 def percent(share: float | None) -> str:

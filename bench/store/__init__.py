@@ -67,6 +67,11 @@ class Store:
             raise BenchError(f"Records cannot be stored in {self.location}: {error.strerror or error}.",
                              fix="pass --results with a folder (or URL) that you may write to.") from error
 
+    def holds(self, record: Record) -> bool:
+        """Whether this very record is stored here already."""
+        name = record_path(record)
+        return any(stored == record for stored in _load(self._place, [name], samples=True).records)
+
     def load_all(self, *, samples: bool = True) -> Loaded:
         """Read every record. A file that is none is named in `problems`, never fatal.
 
