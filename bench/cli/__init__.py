@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from bench import __version__
+
 COMMANDS = {
     "list": ("bench.cli.list", "What there is: workloads, backends, scenarios, suites."),
     "doctor": ("bench.cli.doctor", "What this machine can run, and how well it can be timed."),
@@ -31,6 +33,10 @@ class _Commands(click.Group):
             return None
         command = importlib.import_module(COMMANDS[name][0]).command
         assert isinstance(command, click.Command)
+        for param in command.params:  # after the option's long name, as click would take our parameter's
+            if isinstance(param, click.Option) and param.envvar is None:
+                option = max(param.opts, key=len).lstrip("-")
+                param.envvar = f"TRNBENCH_{name}_{option}".upper().replace("-", "_")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -45,20 +51,33 @@ class _Commands(click.Group):
                              fix="`trnbench --help` lists the commands.")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C that it does not handle itself ends it with 130, where click says 1."""
+        from bench.errors import INTERRUPTED
+
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; a BenchError is printed, never a stack trace of ours."""
-        from bench.errors import BenchError
+        from bench.errors import USAGE, BenchError
 
         try:
             return super().main(*args, **kwargs)
         except BenchError as error:
             click.echo(f"Error: {error}", err=True)
             raise SystemExit(error.exit_code) from None
+        except OSError as error:
+            click.echo(f"Error: {error}\n  To fix: see to the disk, the permissions or the memory that it names; "
+                       "what was stored before stays.", err=True)
+            raise SystemExit(USAGE) from None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"],
-                                              "auto_envvar_prefix": "TRNBENCH"})
-@click.version_option(package_name="trnbench", prog_name="trnbench")
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="trnbench")
 def main() -> None:
     """Measure PyTorch workloads on CPU, GPU and AWS Neuron, keep records, compare them.
 
