@@ -8,12 +8,13 @@ import importlib.util
 import math
 import pkgutil
 import sys
+import traceback
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from bench.case import Case, Scalar
+from bench.case import DTYPES, TASKS, Case, Scalar
 from bench.contracts import Backend, Scenario, Workload
 from bench.errors import BenchError, nearest
 
@@ -49,7 +50,8 @@ def load_scenario(name: str) -> Scenario:
 def load_workload_file(path: str) -> Workload:
     """Return the WORKLOAD of a user's file; BenchError says what is wrong with it.
 
-    The file runs as it is imported, torch and all: the parent asks a child to do it.
+    The file runs as it is imported, torch and all: the parent asks a child to do it. Files beside it
+    can be imported, as if it were run as a script.
     """
     file = Path(path)
     if not file.is_file():
@@ -60,15 +62,48 @@ def load_workload_file(path: str) -> Workload:
             raise ImportError("not a Python file (its name must end in .py)")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
+        sys.path.append(str(file.resolve().parent))
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise BenchError(f"Workload file {path!r} does not import: {type(error).__name__}: {error}",
-                         fix="mend the file; `python " + path + "` shows the whole error.") from error
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+                 if frame.filename == str(file.absolute())]
+        where = f" in line {lines[-1]}" if lines else ""
+        raise BenchError(f"Workload file {path!r} does not import: {type(error).__name__}{where}: {error}",
+                         fix=f"mend the file; `python {path}` shows the whole error.") from error
     found = getattr(module, "WORKLOAD", None)
     if not isinstance(found, Workload):
         raise BenchError(f"Workload file {path!r} has no WORKLOAD = Workload(...).",
                          fix="end the file in WORKLOAD = bench.contracts.Workload(...); the README has one.")
+    try:
+        wrong = _wrong_in(found)
+    except (AttributeError, TypeError) as error:
+        wrong = f"{type(error).__name__}: {error}"
+    if wrong:
+        raise BenchError(f"WORKLOAD of {path!r}: {wrong}.", fix="mend the file; bench/contracts.py says what each is.")
     return found
+
+
+def _wrong_in(workload: Workload) -> str | None:
+    """What would make a case of this workload fail to be planned, or None."""
+    names = scenario_names()
+    served = [scenario for listed in workload.scenarios.values() for scenario in listed]
+    checks = (
+        (set(workload.scenarios) - set(TASKS), "scenarios has an unknown task"),
+        (set(served) - set(names), f"scenarios has something other than {', '.join(names)}"),
+        (set(workload.dtypes) - set(DTYPES), f"dtypes has something other than {', '.join(DTYPES)}"),
+        ({key for key in workload.sizes if not isinstance(key, str)}, "sizes has a name that is no text"),
+        ({key for key, value in workload.options.items() if not isinstance(value, Scalar)},
+         "options has a default that is no number, text or truth value"),
+    )
+    for wrong, text in checks:
+        if wrong:
+            return f"{text}: {', '.join(sorted(map(repr, wrong)))}"
+    for name in ("scenarios", "dtypes", "sizes"):
+        if not getattr(workload, name):
+            return f"{name} is empty"
+    if workload.default_size not in workload.sizes:
+        return f"default_size {workload.default_size!r} is none of sizes: {', '.join(workload.sizes)}"
+    return None
 
 
 def file_digest(path: str) -> str:
@@ -106,7 +141,7 @@ def case_for(name: str, workload: Workload, *, backend: str, dtype: str, task: s
     if fields.get("seq_len") is None:
         fields["seq_len"] = workload.seq_len
     return Case(workload=name, size=size, task=task, scenario=scenario, backend=backend, dtype=dtype,
-                batch_size=workload.batch_size if batch is None else batch if imposed is None else imposed,
+                batch_size=imposed or (workload.batch_size if batch is None else batch),
                 options=dict(workload.options) | given, **fields)
 
 
@@ -147,6 +182,11 @@ def _load(kind: str, name: str, package: str, group: str | None) -> Any:
                          fix=f"`trnbench list {kind}s` lists them all.")
     for entry in entry_points(group=group or ""):
         if entry.name == wanted:
-            return entry.load()
+            try:
+                return entry.load()
+            except Exception as error:
+                raise BenchError(f"The {kind} {name!r} does not import from {entry.value}: "
+                                 f"{type(error).__name__}: {error}",
+                                 fix="mend or uninstall the package that brings it.") from error
     module = importlib.import_module(f"{package}.{wanted.replace('-', '_')}")
     return getattr(module, kind.upper())

@@ -21,10 +21,12 @@ tf32 and fp16; float32 is allowed more units, as kernels of another library may 
 differently (seen on Trainium2: 1e-3). A wrong kernel, layout or weight gives an error near 1.
 """
 
-LOSS_TOLERANCE = {"fp32": 2e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 3e-2, "amp-fp16": 2e-2, "amp-bf16": 3e-2,
+LOSS_TOLERANCE = {"fp32": 2e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 5e-2, "amp-fp16": 2e-2, "amp-bf16": 5e-2,
                   "fp8": 1e-1}
-"""Largest |loss - reference| / |reference| at any of the first steps: a loss is a mean over many
-outputs, so that roundings average out and the bounds are tighter than those of outputs."""
+"""Largest |loss - reference| at any of the first steps, as a share of the reference's first loss: a loss
+is a mean over many outputs, so that roundings average out and the bounds are tighter than those of
+outputs. Of the first loss, as a curve that falls towards 0 leaves nothing to be relative to (bf16 on
+four batches gone round: ResNet-50 4 %, BERT-base under 1 %)."""
 
 DROP_RATIO = (0.5, 2.0)
 """Where the reference's loss falls by more than four tolerances, the run's must fall by half to twice
@@ -35,7 +37,8 @@ def check(case: Case, found: Sequence[Tensor], reference: Sequence[Tensor]) -> d
     """Return {"status": "passed"|"failed", "error", "tolerance", "metric", "compared", "reason"}."""
     training = case.task == "training"
     tolerance = (LOSS_TOLERANCE if training else OUTPUT_TOLERANCE)[case.dtype]
-    errors = [_relative_error(f, r) for f, r in zip(found, reference, strict=False)]
+    errors = [_relative_error(f, r, of=reference[0] if training else r)
+              for f, r in zip(found, reference, strict=False)]
     worst = max(errors, default=float("inf"))
     reason = None
     if len(found) > len(reference):
@@ -48,13 +51,13 @@ def check(case: Case, found: Sequence[Tensor], reference: Sequence[Tensor]) -> d
         reason = _wrong_drop(found, reference, tolerance)
     return {"status": "failed" if reason else "passed", "error": worst if worst == worst and worst < 1e308 else None,
             "tolerance": tolerance, "compared": len(errors), "reason": reason,
-            "metric": "relative difference of losses" if training else "relative L2 error of outputs"}
+            "metric": "difference of losses, relative to the first" if training else "relative L2 error of outputs"}
 
 
-def _relative_error(found: Tensor, reference: Tensor) -> float:
+def _relative_error(found: Tensor, reference: Tensor, *, of: Tensor) -> float:
     if found.shape != reference.shape:
         return float("inf")
-    scale = float(reference.double().norm())
+    scale = float(of.double().norm())
     error = float((found.double() - reference.double()).norm())
     if error != error:
         return float("inf")
