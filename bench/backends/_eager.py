@@ -38,8 +38,9 @@ class EagerDevice:
 
     def place(self, model: nn.Module) -> nn.Module:
         model.train(self.case.task == "training")
-        if self._channels_last:
-            model.to(memory_format=torch.channels_last)
+        # Both ways, as a trial of one layout hands its model to the trial of another.
+        layout = torch.channels_last if self._channels_last else torch.contiguous_format
+        model.to(memory_format=layout)
         return model.to(self.torch_device, self.dtype)
 
     def put(self, tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ A request and a result are JSON values. `scout` makes the float32 reference and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import os
@@ -18,7 +19,7 @@ from bench.case import Case, Effort
 from bench.contracts import Backend, Device, Program, Settings, Timed, Work, Workload
 from bench.errors import CaseFailed
 from bench.machine import disturbance, energy
-from bench.machine.memory import host_memory
+from bench.machine.memory import give_back_freed, host_memory
 from bench.measure import parity, tune
 from bench.measure.canary import Canary
 from bench.measure.ledger import Ledger
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 CHUNK_NS = 300_000_000  # between chunks of rounds the harness looks up: narrow enough? out of time?
 WARMUP_SHARE = 1.0  # of max_seconds at most, then it is timed as it is, with a warning
 SLOW_STEP_NS = 250_000_000  # from here on four steps must show a steady state: twenty would take too long
+LOOKS = 20  # at whether it is steady, each time that the warm-up has become a twentieth longer
 LEAST_TIMED_S = 2.0  # however narrow: a shorter look sees one mood of a shared machine
 LEAST_ROUNDS = 3
 REFERENCE_BYTES_PER_WEIGHT = {"inference": 4.5, "training": 18.0}
@@ -47,6 +49,8 @@ def scout(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratc
     The reference goes to `scratch`/reference.pt for the measured children. Where the machine cannot
     hold it, {"parity": {"status": "unchecked", "reason"}} says so.
     """
+    import torch  # noqa: F401 - in phase "start"
+
     workload, backend = workload_of(case), load_backend(case.backend)
     work = workload.work(case)
     ledger.enter("load")
@@ -54,10 +58,11 @@ def scout(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratc
     axes = backend.axes(case, program)
     ledger.enter("check")
     unchecked = _make_reference(workload, case, program, work, scratch / "reference.pt")
+    del program  # the reference has moved its weights in training, and two would not fit where one does
     tuning: dict[str, Any] = {"settings": dict(settings), "trials": [], "notes": []}
     if axes:
         ledger.enter("load")
-        program = _built(workload, case)  # the reference has moved its weights in training
+        program = _built(workload, case)
         ledger.enter("tune")
         tuning = tune.choose(axes, settings, max_seconds=effort.max_seconds,
                              trial=lambda chosen: _trial(backend, case, chosen, program, work))
@@ -68,30 +73,33 @@ def scout(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratc
 def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratch: Path, *,
             full: bool) -> dict[str, Any]:
     """Time one child's rounds; return its raw times with everything that speaks for or against them."""
-    device = load_backend(case.backend).open(case, settings)
-    opened_ns = device.clock_ns()
-    timed, work = _prepared(case, device, ledger)
-    prepared_s = (device.clock_ns() - opened_ns) / 1e9 if device.compiles() else None
-    ledger.enter("check")
-    canary = Canary(device)
-    canary_result = canary.before()
-    ledger.enter("warmup")
-    with quiet_heap():
-        warm = _warm_up(device, timed, effort, ledger, _reference(scratch), full)
-        result = _timed_part(case, device, timed, effort, ledger, warm["step_ns"])
-    ledger.enter("check")
-    canary_result["flops_per_second"] = canary.after()
-    if work.bytes is not None:
-        canary_result |= {"gb_per_second": canary.copy_gb_per_second(),
-                          "gb_per_second_source": "best device copy in the same process, bytes read and written"}
-    checked = (parity.check(case, warm.pop("evidence"), reference) if (reference := _reference(scratch))
-               else {"status": "unchecked"})
-    report = device.report()
-    result["warnings"] += report.pop("warnings")
-    ledger.enter("teardown")
-    device.close()
+    import torch  # noqa: F401 - in phase "start"
+
+    ledger.enter("load")
+    warnings = _imported(case)
+    with contextlib.closing(load_backend(case.backend).open(case, settings)) as device:
+        timed, work, prepared_s = _prepared(case, device, ledger)
+        ledger.enter("check")
+        canary = Canary(device)
+        canary_result = canary.before()
+        ledger.enter("warmup")
+        with quiet_heap():
+            give_back_freed()
+            warm = warm_up(device, timed, effort, ledger, _reference(scratch), full=full)
+            result = timed_part(case, device, timed, effort, ledger, warm["step_ns"])
+        ledger.enter("check")
+        canary_result["flops_per_second"] = canary.after()
+        if work.bytes is not None:
+            canary_result |= {"gb_per_second": canary.copy_gb_per_second(),
+                              "gb_per_second_source": "best device copy in the same process, bytes read and written"}
+        checked = (parity.check(case, warm.pop("evidence"), reference) if (reference := _reference(scratch))
+                   else {"status": "unchecked"})
+        report = device.report()
+        graphs = device.compiles()
+        ledger.enter("teardown")
     compile_s = [s for s in (prepared_s, warm.pop("compile_s")) if s is not None]
-    report["compile"] |= {"seconds": sum(compile_s) if compile_s else None, "graphs": device.compiles()}
+    report["compile"] |= {"seconds": sum(compile_s) if compile_s else None, "graphs": graphs}
+    result["warnings"] = warnings + result["warnings"] + report.pop("warnings")
     return result | report | {"canary": canary_result, "parity": checked, "warmup": warm, "work": _work_json(work)}
 
 
@@ -109,7 +117,7 @@ def alternate(cases: Sequence[Case], settings: Sequence[Settings], ledger: Ledge
         ledger.enter("check")
         reference = _reference_of(case, scratch)
         device = load_backend(case.backend).open(case, chosen)
-        timed, work = _prepared(case, device, ledger)
+        timed, work, _ = _prepared(case, device, ledger)
         ledger.enter("warmup")
         found = timed.evidence(reference, full=False)
         checks.append(parity.check(case, found, reference) if reference else {"status": "unchecked"})
@@ -142,17 +150,38 @@ def alternate(cases: Sequence[Case], settings: Sequence[Settings], ledger: Ledge
             "disturbance": disturbance.between(seen, disturbance.snapshot(os.getppid()))}
 
 
-def _prepared(case: Case, device: Device, ledger: Ledger) -> tuple[Timed, Work]:
-    """Build the case's program and hand it to the open device; what compiles here is booked as compile."""
+def _imported(case: Case) -> list[str]:
+    """Import what the workload's `build` imports, so that the device opens upon it: return warnings.
+
+    A model's memory is net of what the process holds as the device opens, and transformers alone is
+    100 MiB. A build on torch's meta device imports everything and makes no tensor.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            workload_of(case).build(case)
+    except Exception as error:  # noqa: BLE001 - a user's workload may be at odds with the meta device alone
+        return [f"memory includes libraries, as building on the meta device failed: {type(error).__name__}: {error}"]
+    return []
+
+
+def _prepared(case: Case, device: Device, ledger: Ledger) -> tuple[Timed, Work, float | None]:
+    """Build the case's program and hand it to the open device.
+
+    What compiles here is booked as compile; its seconds by the device's clock come third, None where
+    nothing did.
+    """
     ledger.enter("load")
     workload = workload_of(case)
     work = workload.work(case)
     program = _built(workload, case)
-    graphs, built_s = device.compiles(), ledger.seconds()["load"]
+    graphs, built_s, started_ns = device.compiles(), ledger.seconds()["load"], device.clock_ns()
     timed = load_scenario(case.scenario).prepare(program, device, work)
-    if device.compiles() > graphs:
-        ledger.move(ledger.seconds()["load"] - built_s, to="compile", out_of="load")
-    return timed, work
+    if device.compiles() == graphs:
+        return timed, work, None
+    ledger.move(ledger.seconds()["load"] - built_s, to="compile", out_of="load")
+    return timed, work, (device.clock_ns() - started_ns) / 1e9
 
 
 def _built(workload: Workload, case: Case) -> Program:
@@ -182,10 +211,9 @@ def _make_reference(workload: Workload, case: Case, program: Program, work: Work
                 f"{free / 2**30:.0f} GiB are free")
     cpu = load_backend("cpu")
     plain = dataclasses.replace(case, dtype="fp32", backend="cpu", compile="off", backend_options={}, threads="auto")
-    device = cpu.open(plain, cpu.fixed(plain))
-    timed = load_scenario(case.scenario).prepare(program, device, work)
-    torch.save(timed.evidence(None, full=True), path)
-    device.close()
+    with contextlib.closing(cpu.open(plain, cpu.fixed(plain))) as device:
+        timed = load_scenario(case.scenario).prepare(program, device, work)
+        torch.save(timed.evidence(None, full=True), path)
     return None
 
 
@@ -218,8 +246,8 @@ def _trial(backend: Backend, case: Case, settings: Settings, program: Program, w
         gc.collect()
 
 
-def _warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, reference: list[Tensor] | None,
-             full: bool) -> dict[str, Any]:
+def warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, reference: list[Tensor] | None, *,
+            full: bool) -> dict[str, Any]:
     """Run until steady (see `bench.stats.steady`), or until as long as the timed part may take.
 
     The first steps give the evidence for parity. A step during which the device compiled is booked
@@ -235,7 +263,7 @@ def _warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, refer
         ledger.move((ledger.ns["warmup"] - before_ns) / 1e9, to="compile", out_of="warmup")
     times_ns: list[float] = []
     compiles: list[int] = []  # in all, after each step
-    steady, late_s, graphs = None, 0.0, device.compiles()
+    steady, late_s, graphs, look = None, 0.0, device.compiles(), 0
     while not times_ns or (steady is None
                            and (clock_ns() - started_ns) / 1e9 - first_s < effort.max_seconds * WARMUP_SHARE):
         times_ns += time_rounds(timed.step, wait=device.wait, rounds=1, steps_per_round=1, clock_ns=clock_ns)
@@ -244,7 +272,9 @@ def _warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, refer
             graphs, late_s = compiles[-1], late_s + times_ns[-1] / 1e9
             ledger.enter("warmup")
             ledger.move(times_ns[-1] / 1e9, to="compile", out_of="warmup")
-        steady = steady_from(times_ns, compiles, few=times_ns[-1] > SLOW_STEP_NS)
+        if len(times_ns) > look:
+            steady = steady_from(times_ns, compiles, few=times_ns[-1] > SLOW_STEP_NS)
+            look = len(times_ns) + len(times_ns) // LOOKS  # a look takes longer the more there is to see
     tail = sorted(times_ns[steady or len(times_ns) // 2:])
     step_ns = tail[len(tail) // 2]
     compiled = compiled_first or late_s > 0
@@ -252,8 +282,8 @@ def _warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, refer
             "compile_s": (first_s if compiled_first else 0.0) + late_s if compiled else None}
 
 
-def _timed_part(case: Case, device: Device, timed: Timed, effort: Effort, ledger: Ledger,
-                step_ns: float) -> dict[str, Any]:
+def timed_part(case: Case, device: Device, timed: Timed, effort: Effort, ledger: Ledger,
+               step_ns: float) -> dict[str, Any]:
     """Time rounds until the interval is narrow enough or the time is spent; return raw times and witnesses."""
     clock_ns = device.clock_ns
     target_ns = load_scenario(case.scenario).round_ns
