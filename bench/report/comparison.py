@@ -85,7 +85,7 @@ def to_json(comparison: Comparison, findings: Sequence[Finding] = (),
 
 def gate_line(finding: Finding) -> str:
     said = {"fails": "FAILS", "holds": "holds", "cant_tell": "can't tell"}[finding.outcome]
-    return text.plain(f"{said}  {finding.gate.text}  {_label(finding.pair)}: {finding.text}")
+    return text.plain(f"{said} {finding.gate.text} {_label(finding.pair)}: {finding.text}")
 
 
 def left_out(one: LeftOut) -> str:

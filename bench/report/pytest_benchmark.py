@@ -160,6 +160,8 @@ def _samples(stats: dict[str, Any]) -> dict[str, Any]:
 
 def _metrics(stats: dict[str, Any]) -> tuple[Metric, ...]:
     rounds, median_ms = stats.get("rounds"), stats["median"] * 1e3
+    if not median_ms > 0:
+        raise ValueError(f"its median is {median_ms:g} ms")
     method = "the file's median of one process: says nothing of the machine"
     return (Metric(name="calls_per_second", value=1e3 / median_ms, unit="calls/s", n=rounds, method=method),
             Metric(name="step_time_ms", value=median_ms, unit="ms", n=rounds, method=method),

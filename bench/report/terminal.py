@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bench.record import Record
@@ -12,7 +12,6 @@ from bench.store import Problem
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 LEFT_OUT_FIRST = ("run", "machine", "compile s", "memory GiB", "task", "MFU %", "batch", "±", "dtype")
 """Headings that go, in this order, where a terminal is too narrow for all."""
@@ -43,14 +42,18 @@ def print_table(console: Console, rows: Sequence[Cells], left_out_first: Sequenc
     headings = [h for h in rows[0] if h != "machine" or len({r[h] for r in rows}) > 1]
     gone = []
     for heading in left_out_first:
-        if not console.is_terminal or _width(rows, headings) <= console.width:
+        if not console.is_terminal or sum(_widths(rows, headings).values()) + 2 * len(headings) - 2 <= console.width:
             break
         if heading in headings:
             headings.remove(heading)
             gone.append(heading)
     if title:
         console.print(Text(title, style="bold"), soft_wrap=True)
-    console.print(_table(rows, headings, console, numeric), soft_wrap=not console.is_terminal)
+    widths = _widths(rows, headings)
+    console.print(Text(_line({h: h for h in headings}, widths, numeric), style="bold"), soft_wrap=True)
+    for row in rows:
+        style = "" if row.get("status", "valid").startswith("valid") else "red"
+        console.print(Text(_line(row, widths, numeric), style=style), soft_wrap=True)
     if gone:
         console.print(Text(f"Too narrow for: {', '.join(gone)}. --format md or csv has all.", style="dim"))
 
@@ -65,24 +68,19 @@ def print_list(console: Console, title: str, lines: Sequence[str]) -> None:
         console.print(Text(f"  {line}"), soft_wrap=True)
 
 
-def _width(rows: Sequence[Cells], headings: Sequence[str]) -> int:
-    """Columns the table needs: each as wide as its widest cell, two blanks between."""
+def _widths(rows: Sequence[Cells], headings: Sequence[str]) -> dict[str, int]:
+    """Each column's width on a screen: that of its widest cell."""
     from rich.cells import cell_len
 
-    return sum(max(map(cell_len, (heading, *(row[heading] for row in rows)))) + 2 for heading in headings)
+    return {heading: max(cell_len(heading), *(cell_len(row[heading]) for row in rows)) for heading in headings}
 
 
-def _table(rows: Sequence[Cells], headings: Sequence[str], console: Console,
-           numeric: frozenset[str]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
+def _line(row: Cells, widths: Mapping[str, int], numeric: frozenset[str]) -> str:
+    """Cells side by side, two blanks apart, numbers to the right."""
+    from rich.cells import cell_len
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold",
-                  width=None if console.is_terminal else max(_width(rows, headings), 1))
-    for heading in headings:
-        table.add_column(Text(heading), justify="right" if heading in numeric else "left",
-                         no_wrap=not console.is_terminal, overflow="fold")
-    for row in rows:
-        style = "" if row.get("status", "valid").startswith("valid") else "red"
-        table.add_row(*(Text(row[heading]) for heading in headings), style=style)
-    return table
+    parts = []
+    for heading, width in widths.items():
+        blanks = " " * (width - cell_len(row[heading]))
+        parts.append(blanks + row[heading] if heading in numeric else row[heading] + blanks)
+    return "  ".join(parts).rstrip()
