@@ -21,11 +21,14 @@ from typing import Any
 
 from bench import machine
 from bench.case import Case, Effort
+from bench.machine import memory
 from bench.measure.summarise import metrics_of
 from bench.record import PHASES, Metric, Record
 from bench.registry import load_backend
 
 STDERR_LINES = 40
+HOST_OOM = ("MemoryError", "can't allocate memory", "std::bad_alloc")  # Python's, torch's, C++'s
+SMALLER = "try a smaller --batch-size or --size"
 Tell = Callable[[str], None]
 
 
@@ -33,11 +36,46 @@ def _silent(message: str) -> None:
     """Progress that nobody watches."""
 
 
-@dataclass(slots=True)
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """The user stopped a case; `record` holds what its finished children measured."""
 
-    record: Record
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
+
+
+class Stop:
+    """Ctrl-C and SIGTERM, inside `with`: they end the wait for a child, and nothing else half-way.
+
+    At any other time (a record being made or stored) they are only noted, and end the next wait.
+    """
+
+    def __init__(self) -> None:
+        self.wanted, self._waits = False, False
+
+    def __enter__(self) -> Stop:
+        self._before = [(number, signal.signal(number, self._note)) for number in (signal.SIGINT, signal.SIGTERM)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
+
+    def _note(self, *_: object) -> None:
+        self.wanted = True
+        if self._waits:
+            self._waits = False
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def ends_this(self) -> Iterator[None]:
+        self._waits = True
+        try:
+            if self.wanted:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._waits = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,14 +86,17 @@ class Session:
     labels: Mapping[str, str] = field(default_factory=dict)
     instance_type: str | None = None
     tell: Tell = _silent
+    stop: Stop = field(default_factory=Stop)
     machine: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.machine = self.machine or machine.describe(instance_type=self.instance_type)
 
 
-def run_case(case: Case, session: Session) -> Record:
+def run_case(case: Case, session: Session, refused: str | None = None) -> Record:
     """Measure a case in fresh children and return its record, whatever becomes of them.
+
+    `refused`: why the plan found it impossible; then no child is started.
 
     First a scout (the float32 reference, the `auto` choices), then `repeats` children, all with the
     same settings. A child that fails ends the case, with what the others measured kept. Raises
@@ -64,7 +105,7 @@ def run_case(case: Case, session: Session) -> Record:
     backend, effort = load_backend(case.backend), session.effort
     started_at, children = _now(), []
     found: dict[str, Any] = {"settings": backend.fixed(case)}
-    refused = backend.refuse(case)
+    refused = refused or backend.refuse(case)
     if refused:
         return _record(case, session, started_at, found, [{"status": "unsupported", "reason": refused}])
     interrupted = False
@@ -113,11 +154,15 @@ def ask(request: dict[str, Any], case: Case, session: Session, settings: Mapping
         session.tell(f"{case.label}: {what}: {phase}")
 
     answer = converse(request | {"effort": effort.to_json(), "scratch": scratch}, environment,
-                      effort.timeout_s, tell)
+                      effort.timeout_s, tell, session.stop)
     result = answer["result"]
+
+    def explain(text: str) -> tuple[str, str] | None:
+        return backend.explain(text) or _explain_host(text)
+
     if result is None:
-        result = _died(answer, effort.timeout_s, backend.explain)
-    elif result["status"] == "failed" and (known := backend.explain(result["reason"] + answer["stderr"])):
+        result = _died(answer, effort.timeout_s, explain)
+    elif result["status"] == "failed" and (known := explain(f"{result['reason']}\n{answer['stderr']}")):
         result |= {"status": known[0], "reason": known[1]}
     return result | {"wall_s": answer["wall_s"], "phases_s": result.get("phases_s", {})}
 
@@ -126,16 +171,17 @@ def converse_plainly(request: dict[str, Any], timeout_s: float = 300.0) -> dict[
     """Ask a child something that is no case's business, say what a user's workload file holds."""
     answer = converse(request, _environment(), timeout_s)
     result: dict[str, Any] | None = answer["result"]
-    return result if result is not None else _died(answer, timeout_s, lambda text: None)
+    return result if result is not None else _died(answer, timeout_s, _explain_host)
 
 
 def converse(request: dict[str, Any], environment: Mapping[str, str], timeout_s: float,
-             tell: Tell = _silent) -> dict[str, Any]:
-    """Spawn a worker, hand it the request, sleep until it answers or the time is up.
+             tell: Tell = _silent, stop: Stop | None = None) -> dict[str, Any]:
+    """Spawn a worker, hand it the request, sleep until it answers, the time is up or `stop` is wanted.
 
     The child leads a process group of its own, which is killed whole at the end, so that no compiler
-    outlives it. Returns {"result" or None, "returncode", "timed_out", "stderr", "wall_s"}.
+    outlives it. Returns {"result" or None, "returncode", "timed_out", "oom_killed", "stderr", "wall_s"}.
     """
+    ooms = memory.oom_kills()
     with tempfile.TemporaryFile() as errors:
         started_ns = time.monotonic_ns()
         process = subprocess.Popen(
@@ -146,14 +192,14 @@ def converse(request: dict[str, Any], environment: Mapping[str, str], timeout_s:
         result, timed_out = None, False
         try:
             with contextlib.suppress(BrokenPipeError):  # a child dead already says why on stderr
-                process.stdin.write(json.dumps(request | {"started_ns": started_ns}).encode())
+                process.stdin.write(json.dumps(request | {"started_ns": started_ns, "parent": os.getpid()}).encode())
                 process.stdin.close()
-            for line in _lines(process.stdout.fileno(), started_ns + int(timeout_s * 1e9)):
+            for line in _lines(process.stdout.fileno(), started_ns + int(timeout_s * 1e9), stop or Stop()):
                 message = json.loads(line)
                 if message["event"] == "result":
                     result = message["result"]
-                else:
-                    tell(message["phase"])
+                    break  # what the child has forked may hold the pipe open
+                tell(message["phase"])
         except TimeoutError:
             timed_out = True
         finally:
@@ -166,16 +212,18 @@ def converse(request: dict[str, Any], environment: Mapping[str, str], timeout_s:
         errors.seek(0)
         stderr = errors.read().decode("utf-8", "replace").splitlines()[-STDERR_LINES:]
     return {"result": result, "returncode": returncode, "timed_out": timed_out, "stderr": "\n".join(stderr),
-            "wall_s": wall_s}
+            "oom_killed": returncode == -signal.SIGKILL and memory.oom_kills() != ooms, "wall_s": wall_s}
 
 
-def _lines(descriptor: int, deadline_ns: int) -> Iterator[bytes]:
+def _lines(descriptor: int, deadline_ns: int, stop: Stop) -> Iterator[bytes]:
     """Yield whole lines until the writer closes; asleep in between. TimeoutError past the deadline."""
     text = b""
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
-            if not selector.select(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)):
+            with stop.ends_this():
+                ready = selector.select(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9))
+            if not ready:
                 raise TimeoutError
             block = os.read(descriptor, 1 << 16)
             if not block:
@@ -207,15 +255,22 @@ def _died(answer: dict[str, Any], timeout_s: float,
     known = explain(answer["stderr"])
     if known:
         return {"status": known[0], "reason": known[1], "stderr": tail}
-    code = answer["returncode"]
+    code, words = answer["returncode"], tail.rpartition("\n")[2][-300:] or "none"
+    if answer["oom_killed"]:
+        return {"status": "oom", "reason": f"the kernel killed it, as memory ran out: {SMALLER}", "stderr": tail}
     if code == -signal.SIGKILL:
-        reason = ("killed by SIGKILL: most likely the kernel, as memory ran out (`dmesg` tells); "
-                  "try a smaller batch size or size")
+        reason = f"killed by SIGKILL, by hand or for a limit on memory: if for memory, {SMALLER}"
     elif code < 0:
-        reason = f"died of {signal.Signals(-code).name}; last words: {tail[-500:] or 'none'}"
+        reason = f"died of {signal.Signals(-code).name}; last words: {words}"
     else:
-        reason = f"ended with exit code {code} and no answer; last words: {tail[-500:] or 'none'}"
+        reason = f"ended with exit code {code} and no answer; last words: {words}"
     return {"status": "failed", "reason": reason, "stderr": tail}
+
+
+def _explain_host(text: str) -> tuple[str, str] | None:
+    """Host memory that ran out, whatever the device."""
+    line = next((line for line in reversed(text.splitlines()) if any(sign in line for sign in HOST_OOM)), None)
+    return ("oom", f"host memory ran out: {SMALLER}. {line.strip()[:300]}") if line else None
 
 
 def _record(case: Case, session: Session, started_at: str, scout: Mapping[str, Any],
@@ -258,9 +313,10 @@ def _verdict(everyone: list[dict[str, Any]], repeats: int, *,
             warnings.append(f"{name} was disturbed: {', '.join(child['disturbance']['why'])}")
         if child.get("warmup", {}).get("steady") is False:
             warnings.append(f"{name} was timed before it ran steadily: warm-up took all of its time")
-    bad = next((child for child in everyone if child["status"] != "valid"), None)
-    if bad:
-        return bad["status"], [bad["reason"]], warnings
+    for number, child in enumerate(everyone):
+        if child["status"] != "valid":
+            which = f"child {number} of {repeats}: " if number else ""
+            return child["status"], [which + child["reason"]], warnings
     if interrupted:
         measured = sum("samples_ns" in child for child in everyone)
         return "interrupted", [f"stopped by the user after {measured} of {repeats} children"], warnings

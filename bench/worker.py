@@ -26,8 +26,8 @@ ROLES = ("describe", "scout", "measure", "ab")
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    _die_with_parent()
     request = json.loads(sys.stdin.read())
+    _die_with(request["parent"])
 
     def tell(phase: str) -> None:
         _send(answers, {"event": "phase", "phase": phase})
@@ -37,12 +37,14 @@ def main() -> None:
         result = {"status": "valid", "reason": None} | _answer(request, ledger)
     except CaseFailed as failed:
         result = {"status": failed.status, "reason": failed.reason}
-    except BenchError as error:
-        result = {"status": "failed", "reason": str(error)}
     except BaseException as error:  # noqa: BLE001 - whatever a case does, it ends as a result with a reason
-        result = {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:2000],
-                  "traceback": traceback.format_exc()[-8000:]}
+        reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        result = {"status": "failed", "reason": reason[:2000], "traceback": traceback.format_exc()[-8000:]}
     ledger.enter("teardown")
+    try:
+        json.dumps(result, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        result = {"status": "failed", "reason": f"what the workload states fits no record: {error}"}
     _send(answers, {"event": "result", "result": result | {"phases_s": ledger.seconds()}})
     sys.stderr.flush()
     os._exit(0)
@@ -73,10 +75,12 @@ def _send(answers: TextIO, message: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Ask the kernel (Linux) to kill this process with its parent: no orphan goes on computing."""
     with contextlib.suppress(OSError, AttributeError):  # elsewhere the watchdog's limit has to do
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died before it was asked
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -79,9 +79,7 @@ class CpuBackend:
         return _device(case, settings)
 
     def explain(self, text: str) -> tuple[str, str] | None:
-        if "can't allocate memory" in text or "MemoryError" in text or "std::bad_alloc" in text:
-            return "oom", f"Host memory ran out: {_line_with(text, 'alloc', 'MemoryError')}"
-        return None
+        return None  # host memory that runs out is told for every backend
 
 
 def _device(case: Case, settings: Settings) -> Device:
@@ -168,10 +166,6 @@ def _cores() -> int:
 def _compiler() -> str | None:
     return next((path for name in (os.environ.get("CXX"), "g++", "clang++") if name
                  for path in (shutil.which(name),) if path), None)
-
-
-def _line_with(text: str, *words: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if any(w in line for w in words)), "")
 
 
 BACKEND = CpuBackend()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +9,7 @@ import click
 
 from bench.cli.choices import Pair, case_options, effort_options, plan_from
 from bench.cli.config import config_option
-from bench.errors import INTERRUPTED, NOTHING_VALID, USAGE, BenchError
+from bench.errors import DONE, INTERRUPTED, NOTHING_VALID, USAGE, BenchError
 
 if TYPE_CHECKING:
     from bench.case import Effort
@@ -56,16 +54,17 @@ def command(ctx: click.Context, **params: Any) -> None:
         return
     store = Store(params["results"])
     store.check_writable()
-    records, interrupted = _measure(planned, effort, params, store)
+    records, code = _measure(planned, effort, params, store)
     _print(records, as_json=params["as_json"])
-    if interrupted:
-        ctx.exit(INTERRUPTED)
-    ctx.exit(0 if any(record.status == "valid" for record in records) else NOTHING_VALID)
+    ctx.exit(code)
 
 
 def _measure(planned: Sequence[Planned], effort: Effort, params: Mapping[str, Any],
-             store: Store) -> tuple[list[Record], bool]:
-    """Run every case in turn; return the stored records, and whether the user stopped it."""
+             store: Store) -> tuple[list[Record], int]:
+    """Run every case in turn and store its record at once; return the records and the exit code.
+
+    Ctrl-C or a record that cannot be stored ends the run; what was not run is named.
+    """
     from bench.cli.progress import Progress
     from bench.runner import Interrupted, Session, run_case
 
@@ -73,43 +72,39 @@ def _measure(planned: Sequence[Planned], effort: Effort, params: Mapping[str, An
     session = Session(effort=effort, labels=dict(params["labels"]),
                       instance_type=params["instance_type"], tell=progress)
     records: list[Record] = []
-    before = signal.signal(signal.SIGTERM, _interrupt)  # a CI job that is cancelled loses nothing either
-    try:
+    kept = True
+    with session.stop as stop:
         for item in planned:
-            records.append(run_case(item.case, session))
-            _keep(records[-1], store, progress)
-    except Interrupted as stopped:
-        records.append(stopped.record)
-        _keep(stopped.record, store, progress)
-    except KeyboardInterrupt:  # between two cases
-        progress.line("interrupted")
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    for item in planned[len(records):]:
-        progress.line(f"not run: {item.case.label}")
-    interrupted = len(records) < len(planned) or any(r.status == "interrupted" for r in records)
-    return records, interrupted
+            if stop.wanted or not kept:
+                progress.line(f"not run: {item.case.label}")
+                continue
+            try:
+                records.append(run_case(item.case, session, item.refused))
+            except Interrupted as stopped:
+                records.append(stopped.record)
+            kept = _keep(records[-1], store, progress)
+    if not kept:
+        return records, USAGE
+    if len(records) < len(planned) or records[-1].status == "interrupted":
+        return records, INTERRUPTED
+    return records, DONE if any(record.status == "valid" for record in records) else NOTHING_VALID
 
 
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def _keep(record: Record, store: Store, progress: Progress) -> None:
-    """Store a record and say how it went; where it cannot be stored, its text goes to stderr instead."""
+def _keep(record: Record, store: Store, progress: Progress) -> bool:
+    """Store a record and say how it went; False where it could not be stored: then its text is on stderr."""
     try:
         path = store.save(record)
     except BenchError as error:
-        click.echo(f"Error: {error}\nThe record itself, so that it is not lost:", err=True)
-        click.echo(record.dumps(), err=True, nl=False)
-        sys.exit(USAGE)
+        click.echo(f"Error: {error}\nThe record itself, so that it is not lost:\n{record.dumps()}", err=True, nl=False)
+        return False
     from bench.report.frame import main_metric
 
-    found = main_metric(record)
+    found = main_metric(record) if record.status == "valid" else None
     told = f"{found.value:.4g} {found.unit}" if found and found.value is not None else "; ".join(record.reasons)
     progress.done(f"{record.case.label}: {record.status}: {told}  {path}")
     for text in _choices(record):
         progress.line(f"      {text}")
+    return True
 
 
 def _choices(record: Record) -> list[str]:

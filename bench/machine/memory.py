@@ -83,3 +83,12 @@ def give_back_freed() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library: it keeps what it keeps
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def oom_kills(root: Path = ROOT) -> int | None:
+    """Return how many processes the kernel has killed for want of memory since it started.
+
+    Source: proc_vmstat(5), oom_kill, since Linux 4.13; None where it does not count them.
+    """
+    words = (read(root, "proc/vmstat") or "").split()
+    return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else None
