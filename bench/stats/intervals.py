@@ -131,7 +131,8 @@ def typical_rate_interval(items_per_step: float, steps_per_round: Sequence[int],
     """Return items per second of the median round: what the machine does when nothing disturbs it.
 
     Arguments as in `rate_interval`. Steadier than total over total, so the one to compare by: with
-    5 % jitter and 2 % of rounds tripled, a child's total rate is 4 % lower and its spread is larger.
+    5 % jitter and 2 % of rounds taking 2 to 3 times as long, a child's total over total is 3 % lower
+    and scatters twice as much.
     """
     return children_interval([items_per_step * steps * 1e9 / float(np.median(positive(rounds)))
                               for steps, rounds in zip(steps_per_round, children, strict=True)])

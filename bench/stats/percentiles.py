@@ -22,9 +22,9 @@ CONFIDENCE = 0.99
 def floor_samples(percentile: float, confidence: float = CONFIDENCE) -> int:
     """Return the fewest samples from which a percentile (0.99 for p99) may be estimated at all.
 
-    It is the smallest n with BinomialCDF(1; n, 1 - percentile) <= 1 - confidence: at that n, seeing
-    at most t = 1 sample above the true percentile would be a 1 % accident, so the largest sample but
-    zero is a safe bound. 11 for p50, 64 for p90, 130 for p95, 662 for p99, 6636 for p99.9.
+    It is the smallest n with BinomialCDF(1; n, 1 - percentile) <= 1 - confidence: from there on, that
+    at most t = 1 sample lies above the true percentile is a 1 % accident, and the largest sample is a
+    safe bound of it. 11 for p50, 64 for p90, 130 for p95, 662 for p99, 6636 for p99.9.
     """
     return _fewest(_fraction(percentile), _fraction(confidence))
 

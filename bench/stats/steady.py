@@ -18,14 +18,15 @@ def steady_from(rounds_ns: Sequence[float], compiles: Sequence[int] | None = Non
     """Return the first round from which the series counts as steady, or None: not yet.
 
     Rule: take the later half of the rounds, at least the last 20 (`few`: at least the last 4, for
-    rounds of some half a second and more), all of them after the last round that compiled anything.
-    They are steady when their first and second halves cannot be told apart: the halves' medians
-    differ by 2 % at most, or the Mann-Whitney statistic of one half against the other lies within
-    one standard error of "no difference". Ranks make noise its own yardstick and spikes harmless.
+    rounds of some half a second and more), all of them after the last round that compiled anything,
+    the first of them not the longest of them all. They are steady when their two halves cannot be
+    told apart: the halves' medians differ by 2 % at most, or the Mann-Whitney statistic of one half
+    against the other lies within one standard error of "no difference". Ranks make the noise its
+    own yardstick and spikes harmless.
 
     `compiles[i]`: how many graphs the device had compiled by the end of round i.
-    In simulation, asked after every round: rounds that scatter by 5 to 20 % from the start are steady
-    after 20 rounds (19 runs in 20: 30; `few`: 4 and 6). A start twice as slow that decays as
+    In simulation, asked after every round: rounds that scatter by 1 to 20 % from the start are steady
+    after 20 rounds (19 runs in 20: at most 30; `few`: 5 and 7). A start twice as slow that decays as
     exp(-i/tau) is called steady some 5 tau in, 0.3 % above its final level for noise of 1 %, 1 % for
     noise of 5 %. A drift of less than 2 % in 10 rounds, or one lost in noise, passes: see `drift`.
     """
@@ -33,7 +34,7 @@ def steady_from(rounds_ns: Sequence[float], compiles: Sequence[int] | None = Non
         raise ValueError(f"{len(compiles)} counts of compilations for {len(rounds_ns)} rounds")
     n, window = len(rounds_ns), FEW_WINDOW if few else WINDOW
     start = max(min(n // 2, n - window), _after_last_compile(compiles or ()))
-    if n - start < window:
+    if n - start < window or rounds_ns[start] > max(rounds_ns[start + 1:]):
         return None
     return start if _alike(rounds_ns[start:]) else None
 
