@@ -26,7 +26,8 @@ QUIET = MACHINE | {"noise_floor": {"relative": 0.0, "stale": False}}
 
 def record(run_id: str, step_ms: float = 10.0, **changes: Any) -> Record:
     """A record of a machine without noise, all of whose steps take exactly `step_ms`."""
-    return make_record(run_id, step_ms=step_ms, **({"spread": 0, "machine": QUIET} | changes))
+    plain: dict[str, Any] = {"spread": 0, "machine": QUIET}
+    return make_record(run_id, step_ms=step_ms, **(plain | changes))
 
 
 def only_change(base: Record, new: Record) -> Change:

@@ -50,6 +50,7 @@ def test_numbers_have_four_significant_digits(value: float | None, shown: str) -
 def test_half_width_is_half_the_interval_in_percent_of_the_value() -> None:
     assert text.half_width(200.0, 196.0, 206.0) == "±2.5 %"  # (206 - 196) / 2 / 200
     assert text.half_width(200.0, None, 206.0) == ""
+    assert text.half_width(1.0, 0.5, 3.0) == "±125 %"
 
 
 def test_memory_is_in_binary_gigabytes_and_unknown_is_a_dash() -> None:
@@ -138,7 +139,7 @@ def test_a_record_that_is_not_valid_has_a_row_without_numbers_and_its_reason() -
 def test_emulated_and_imported_records_stand_in_tables_of_their_own() -> None:
     shown = printed(make_record("run-emulated", tier="emulated", case={"backend": "emulated"}), make_record("run-real"),
                     make_record("run-imported", tier="published"))
-    order = [shown.index(words) for words in ("Measured here", "run-real", "Published or imported", "run-imported",
+    order = [shown.index(words) for words in ("Measured\n", "run-real", "Published or imported", "run-imported",
                                               "Emulated: no such device", "run-emulated")]
     assert order == sorted(order)
     assert shown.count("workload ") == 3

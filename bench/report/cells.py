@@ -13,7 +13,7 @@ Cells = dict[str, str]
 NUMERIC = frozenset(("batch", "per second", "±", "latency ms", "MFU %", "memory GiB", "compile s"))
 
 TIER_TITLES = {
-    "measured": "Measured here",
+    "measured": "Measured",
     "published": "Published or imported: not checked by us",
     "vendor": "Stated by a vendor",
     "modelled": "Modelled, not measured",
@@ -72,7 +72,7 @@ def why_not_valid(record: Record) -> str:
 
 
 def notes(records: Sequence[Record]) -> list[str]:
-    """Return what a reader should know about valid records: warnings (disturbances too), missing checks."""
+    """Return what a reader should know about valid records, a line each: warnings, missing checks."""
     found = []
     for record in records:
         if record.status != "valid":
@@ -80,7 +80,7 @@ def notes(records: Sequence[Record]) -> list[str]:
         own = list(record.warnings)
         if parity_ok(record) is None and record.tier == "measured":
             own.append(f"parity not checked: {record.parity.get('reason') or 'no reason kept'}")
-        found += [text.plain(f"{record.case.label} ({record.run_id}): {note}") for note in own]
+        found += [text.plain(f"{record.case.label} ({record.run_id}): {'; '.join(own)}")] if own else []
     return found
 
 

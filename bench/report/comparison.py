@@ -99,7 +99,7 @@ def verdict(change: Change) -> str:
     if change.verdict != "cant_tell":
         return words
     if change.smallest_visible is not None:
-        return f"{words}: the smallest difference visible here is {change.smallest_visible * 100:.2g} %"
+        return f"{words}: the smallest difference visible here is {text.in_percent(change.smallest_visible)}"
     return f"{words}: {change.reason or change.method}"
 
 

@@ -72,7 +72,7 @@ def _ledger_row(name: str, child: Mapping[str, Any], rounds: str) -> Cells:
             "wall": text.seconds(child.get("wall_s")), "rounds": rounds,
             "compile s": text.seconds((child.get("compile") or {}).get("seconds")),
             "peak GiB": text.gib((child.get("memory") or {}).get("peak_bytes")),
-            "steal": text.UNKNOWN if steal is None else f"{steal * 100:.2g} %"}
+            "steal": text.UNKNOWN if steal is None else text.in_percent(steal)}
 
 
 def _parts(record: Record) -> list[tuple[str, Mapping[str, Any]]]:

@@ -10,6 +10,7 @@ from bench.errors import BenchError, nearest
 from bench.report.children import PERCENTILES
 from bench.report.compare import Change, Comparison, change, main_name
 from bench.report.match import Pair
+from bench.report.text import in_percent
 
 GRAMMAR = re.compile(r"\s*([a-z][a-z0-9_]*)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*%\s*")
 
@@ -102,7 +103,7 @@ def _outcome(gate: Gate, found: Change) -> tuple[str, str]:
     if gate.passed_by(found.relative) or gate.passed_by(least):
         visible = found.smallest_visible
         return "cant_tell", said + (", within its interval" if visible is None else
-                                    f", but the smallest difference visible here is {visible * 100:.2g} %")
+                                    f", but the smallest difference visible here is {in_percent(visible)}")
     return "holds", said
 
 

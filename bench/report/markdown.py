@@ -71,7 +71,7 @@ def _machines(records: Sequence[Record]) -> list[str]:
         cpu, software = machine.get("cpu") or {}, machine.get("software") or {}
         versions = ", ".join(f"{name} {version}" for name, version in software.items() if version)
         floor = (machine.get("noise_floor") or {}).get("relative")
-        noise = "not measured (`trnbench doctor` does)" if floor is None else f"{floor * 100:.2g} %"
+        noise = "not measured (`trnbench doctor` does)" if floor is None else text.in_percent(floor)
         tool = f"trnbench {record.tool.get('version') or 'of unknown version'}"
         lines.append(f"{machine.get('name') or 'unknown machine'}: {cpu.get('model') or 'unknown CPU'}; "
                      f"{tool}, {versions or 'versions not kept'}; noise floor {noise}")

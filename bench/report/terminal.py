@@ -55,7 +55,7 @@ def print_table(console: Console, rows: Sequence[Cells], left_out_first: Sequenc
         style = "" if row.get("status", "valid").startswith("valid") else "red"
         console.print(Text(_line(row, widths, numeric), style=style), soft_wrap=True)
     if gone:
-        console.print(Text(f"Too narrow for: {', '.join(gone)}. --format md or csv has all.", style="dim"))
+        console.print(Text(f"Too narrow for: {', '.join(gone)} (a pipe or a file gets them).", style="dim"))
 
 
 def print_list(console: Console, title: str, lines: Sequence[str]) -> None:

@@ -23,7 +23,13 @@ def half_width(value: float | None, low: float | None, high: float | None) -> st
     """Half of an interval's width in percent of the value, `±0.8 %`; empty where there is no interval."""
     if value is None or low is None or high is None or value == 0:
         return ""
-    return f"±{round((high - low) / 2 / abs(value) * 100, 2):.2g} %"
+    return f"±{in_percent((high - low) / 2 / abs(value))}"
+
+
+def in_percent(share: float) -> str:
+    """0.0123 as `1.2 %`, 1.234 as `123 %`."""
+    shown = round(share * 100, 2)
+    return f"{shown:,.0f} %" if abs(shown) >= 10 else f"{shown:.2g} %"
 
 
 def percent(share: float | None) -> str:
