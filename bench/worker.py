@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,6 +33,13 @@ def main() -> None:
     def tell(phase: str) -> None:
         _send(answers, {"event": "phase", "phase": phase})
 
+    _send(answers, {"event": "result", "result": answer(request, tell)})
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def answer(request: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
+    """Do what is asked; return JSON values: `status`, `reason`, the ledger `phases_s`, and what was found."""
     ledger = Ledger(request["started_ns"], tell=tell)
     try:
         result = {"status": "valid", "reason": None} | _answer(request, ledger)
@@ -45,9 +53,7 @@ def main() -> None:
         json.dumps(result, allow_nan=False)
     except (TypeError, ValueError) as error:
         result = {"status": "failed", "reason": f"what the workload states fits no record: {error}"}
-    _send(answers, {"event": "result", "result": result | {"phases_s": ledger.seconds()}})
-    sys.stderr.flush()
-    os._exit(0)
+    return result | {"phases_s": ledger.seconds()}
 
 
 def _answer(request: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
