@@ -282,7 +282,10 @@ def _record(case: Case, session: Session, started_at: str, scout: Mapping[str, A
     metrics: list[Metric] = []
     parity = _parity(scout, good)
     if good:
-        metrics, impossible = metrics_of(case, good)
+        try:
+            metrics, impossible = metrics_of(case, good)
+        except (ArithmeticError, ValueError) as error:  # the raw times are kept, whatever is wrong with them
+            impossible = [f"no metrics follow from these times: {error}"]
         reasons += impossible + _broken(good, parity)
         status = "invalid" if status == "valid" and reasons else status
     first = good[0] if good else {}
@@ -290,7 +293,8 @@ def _record(case: Case, session: Session, started_at: str, scout: Mapping[str, A
     return Record(
         run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{case.id}-{secrets.token_hex(2)}", case=case,
         started_at=started_at, ended_at=_now(), status=status, reasons=tuple(reasons), warnings=tuple(warnings),
-        tier=backend.tier, tool=machine.tool(), machine=session.machine, effort=session.effort.to_json(),
+        tier=backend.tier, tool=machine.tool(),
+        machine=session.machine | ({"noise_floor": None} if backend.tier == "emulated" else {}), effort=session.effort.to_json(),
         settings=dict(scout["settings"]), tuning=dict(scout.get("tuning", {})),
         phases_s={phase: sum(child["phases_s"].get(phase, 0.0) for child in everyone if "phases_s" in child)
                   for phase in PHASES},

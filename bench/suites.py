@@ -34,7 +34,7 @@ _QUICK: list[tuple[str, Options]] = [
 ]
 
 _STANDARD: list[tuple[str, Options]] = [
-    ("gemm", {}), ("membw", {}),
+    *[("gemm", {"size": size}) for size in ("1024", "2048", "4096", "8192")], ("membw", {}),
     *[("bert", {"size": size, "seq_len": seq, "batch_size": 8}) for size in ("base", "large") for seq in (128, 384)],
     ("bert", {"size": "base", "scenario": "single-stream"}),
     ("resnet50", {"batch_size": 32}), ("resnet50", {"scenario": "single-stream"}), ("vit", {"batch_size": 32}),

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 ROOMS = ("errors", "units", "case", "record", "stats", "machine", "catalog", "store", "cost", "claims",
          "report", "contracts", "registry", "weights", "backends", "scenarios", "measure", "suites", "worker",
-         "runner", "cli", "__main__")
+         "runner", "pairing", "cli", "__main__")
 """From above to below: a file imports from its own room and those before it."""
 
 TORCH_FREE = ROOMS[:ROOMS.index("report") + 1]

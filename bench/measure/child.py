@@ -39,6 +39,9 @@ SLOW_STEP_NS = 250_000_000  # from here on four steps must show a steady state: 
 LOOKS = 20  # at whether it is steady, each time that the warm-up has become a twentieth longer
 LEAST_TIMED_S = 2.0  # however narrow: a shorter look sees one mood of a shared machine
 LEAST_ROUNDS = 3
+NEEDED = {"training": ("batches", "optimizer"), "generation": ("inputs", "prefill", "decode")}
+"""Parts of a `Program` that a scenario cannot do without."""
+
 REFERENCE_BYTES_PER_WEIGHT = {"inference": 4.5, "training": 18.0}
 """Float32 weights with some activations; training adds gradients and two AdamW moments."""
 
@@ -52,7 +55,7 @@ def scout(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratc
     import torch  # noqa: F401 - in phase "start"
 
     workload, backend = workload_of(case), load_backend(case.backend)
-    work = workload.work(case)
+    work = _work_of(workload, case)
     ledger.enter("load")
     program = _built(workload, case)
     axes = backend.axes(case, program)
@@ -92,8 +95,7 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
         if work.bytes is not None:
             canary_result |= {"gb_per_second": canary.copy_gb_per_second(),
                               "gb_per_second_source": "best device copy in the same process, bytes read and written"}
-        checked = (parity.check(case, warm.pop("evidence"), reference) if (reference := _reference(scratch))
-                   else {"status": "unchecked"})
+        checked = _checked(case, timed, warm.pop("evidence"), _reference(scratch))
         report = device.report()
         graphs = device.compiles()
         ledger.enter("teardown")
@@ -174,7 +176,7 @@ def _prepared(case: Case, device: Device, ledger: Ledger) -> tuple[Timed, Work, 
     """
     ledger.enter("load")
     workload = workload_of(case)
-    work = workload.work(case)
+    work = _work_of(workload, case)
     program = _built(workload, case)
     graphs, built_s, started_ns = device.compiles(), ledger.seconds()["load"], device.clock_ns()
     timed = load_scenario(case.scenario).prepare(program, device, work)
@@ -189,6 +191,12 @@ def _built(workload: Workload, case: Case) -> Program:
     if refused:
         raise CaseFailed("unsupported", refused)
     program = workload.build(case)
+    if not isinstance(program, Program):
+        raise CaseFailed("failed", f"build() returned {type(program).__name__}, not a bench.contracts.Program")
+    missing = [name for name in NEEDED.get(case.scenario, ()) if not getattr(program, name)]
+    if missing:
+        raise CaseFailed("failed", f"build() returned a Program without {' and '.join(missing)}: "
+                                   f"{case.scenario} needs them")
     if case.weights:
         from bench.weights import load_weights
 
@@ -196,6 +204,18 @@ def _built(workload: Workload, case: Case) -> Program:
             raise CaseFailed("unsupported", f"workload {case.workload!r} takes no --weights")
         load_weights(program.weights, case.weights)
     return program
+
+
+def _work_of(workload: Workload, case: Case) -> Work:
+    """What a step does; CaseFailed where the workload states what can be no work."""
+    work = workload.work(case)
+    if not isinstance(work, Work):
+        raise CaseFailed("failed", f"work() returned {type(work).__name__}, not a bench.contracts.Work")
+    for name, number in (("items", work.items), ("flops", work.flops), ("bytes", work.bytes)):
+        if number is not None and not 0 < number < float("inf"):
+            raise CaseFailed("failed", f"work() states {number} {name} a step: it must be above 0, "
+                                       "and None where it is unknown")
+    return work
 
 
 def _make_reference(workload: Workload, case: Case, program: Program, work: Work, path: Path) -> str | None:
@@ -235,6 +255,17 @@ def _load_reference(path: Path) -> list[Tensor] | None:
 
     found: list[Tensor] | None = torch.load(path) if path.exists() else None
     return found
+
+
+def _checked(case: Case, timed: Timed, first: list[Tensor], reference: list[Tensor] | None) -> dict[str, Any]:
+    """Parity of the first steps and, where every step computes the same, of one more after the timed part."""
+    if not reference:
+        return {"status": "unchecked"}
+    found = parity.check(case, first, reference)
+    if found["status"] == "failed" or case.task == "training":
+        return found
+    late = parity.check(case, timed.evidence(reference, full=False), reference)
+    return found if late["status"] == "passed" else late | {"reason": f"after the timed part, {late['reason']}"}
 
 
 def _trial(backend: Backend, case: Case, settings: Settings, program: Program, work: Work) -> float:
@@ -321,6 +352,7 @@ def timed_part(case: Case, device: Device, timed: Timed, effort: Effort, ledger:
 
 def _work_json(work: Work) -> dict[str, Any]:
     return {"item": work.item, "items_per_step": work.items, "flops_per_step": work.flops,
+            "flops_per_item": None if work.flops is None else work.flops / work.items,
             "bytes_per_step": work.bytes, "parts": dict(work.parts)}
 
 
