@@ -28,7 +28,7 @@ from bench.measure.summarise import per_item
 from bench.registry import load_backend, load_scenario, workload_of
 from bench.stats.pairs import decide, looks
 from bench.stats.sampling import narrow_enough, steps_per_round
-from bench.stats.steady import steady_from
+from bench.stats.steady import drift, steady_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -303,9 +303,9 @@ def warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, refere
             graphs, late_s = compiles[-1], late_s + times_ns[-1] / 1e9
             ledger.enter("warmup")
             ledger.move(times_ns[-1] / 1e9, to="compile", out_of="warmup")
-        if len(times_ns) > look:
+        if len(times_ns) >= look:
             steady = steady_from(times_ns, compiles, few=times_ns[-1] > SLOW_STEP_NS)
-            look = len(times_ns) + len(times_ns) // LOOKS  # a look takes longer the more there is to see
+            look = len(times_ns) + max(1, len(times_ns) // LOOKS)  # a look takes longer the more there is to see
     tail = sorted(times_ns[steady or len(times_ns) // 2:])
     step_ns = tail[len(tail) // 2]
     compiled = compiled_first or late_s > 0
@@ -344,10 +344,11 @@ def timed_part(case: Case, device: Device, timed: Timed, effort: Effort, ledger:
     if device.compiles() > graphs:
         raise CaseFailed("invalid", f"{device.compiles() - graphs} graph(s) compiled inside the timed part")
     peak_bytes, method = device.peak_memory_bytes()
+    change = drift(samples_ns)
     return {"samples_ns": samples_ns, "steps_per_round": steps,
             "series_ns": {name: list(times) for name, times in timed.series.items()},
             "memory": {"peak_bytes": peak_bytes, "method": method}, "energy": used, "disturbance": disturbed,
-            "warnings": []}
+            "warnings": [f"step times changed by {change:+.1%} during the timed part"] if change else []}
 
 
 def _work_json(work: Work) -> dict[str, Any]:
