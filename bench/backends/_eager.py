@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bench.case import Case
 from bench.contracts import Program, Work
+from bench.errors import CaseFailed
 
 TORCH_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
                 "amp-bf16": torch.float32, "amp-fp16": torch.float32}
@@ -95,6 +96,9 @@ class EagerDevice:
 
     def read(self, output: Any) -> list[Tensor]:
         outputs = output if isinstance(output, (tuple, list)) else (output,)
+        for wrong in (o for o in outputs if not isinstance(o, Tensor)):
+            raise CaseFailed("failed", f"the model returned {type(wrong).__name__} where a tensor, or a tuple of "
+                                       "tensors, is wanted: wrap it")
         return [t.detach().to("cpu", torch.float32, copy=True) for t in outputs]
 
     def close(self) -> None:

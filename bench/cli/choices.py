@@ -205,6 +205,7 @@ def _workload_of_file(path: str) -> Workload:
     answer = converse_plainly({"role": "describe", "path": path, "scratch": ""})
     if answer["status"] != "valid":
         what, _, fix = answer["reason"].partition("\n  To fix: ")
+        what = what if path in what else f"Workload file {path!r}: {what}"
         raise BenchError(what, fix=fix or "run the file by itself to see what is wrong.")
 
     def in_the_child(*_: Any) -> Any:

@@ -211,7 +211,7 @@ def _work_of(workload: Workload, case: Case) -> Work:
     work = workload.work(case)
     if not isinstance(work, Work):
         raise CaseFailed("failed", f"work() returned {type(work).__name__}, not a bench.contracts.Work")
-    for name, number in (("items", work.items), ("flops", work.flops), ("bytes", work.bytes)):
+    for name, number in (("items", work.items or 0), ("flops", work.flops), ("bytes", work.bytes)):
         if number is not None and not 0 < number < float("inf"):
             raise CaseFailed("failed", f"work() states {number} {name} a step: it must be above 0, "
                                        "and None where it is unknown")

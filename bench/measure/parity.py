@@ -43,15 +43,27 @@ def check(case: Case, found: Sequence[Tensor], reference: Sequence[Tensor]) -> d
     reason = None
     if len(found) > len(reference):
         reason = f"{len(found)} outputs where the reference has {len(reference)}"
-    elif not worst <= tolerance:  # NaN fails too
-        which = "loss" if training else "output"
-        reason = (f"{which} {errors.index(worst) if worst in errors else 0} is {worst:.3g} away from the float32 "
-                  f"reference, relative; {case.dtype} is allowed {tolerance:g}")
+    elif not errors:
+        reason = "there is no output to compare"
+    elif worst > tolerance:
+        at = errors.index(worst)
+        how = _unlike(found[at], reference[at]) or (f"is {worst:.3g} away from the float32 reference, relative; "
+                                                    f"{case.dtype} is allowed {tolerance:g}")
+        reason = f"{'loss' if training else 'output'} {at} {how}"
     elif training:
         reason = _wrong_drop(found, reference, tolerance)
-    return {"status": "failed" if reason else "passed", "error": worst if worst == worst and worst < 1e308 else None,
+    return {"status": "failed" if reason else "passed", "error": worst if worst < float("inf") else None,
             "tolerance": tolerance, "compared": len(errors), "reason": reason,
             "metric": "difference of losses, relative to the first" if training else "relative L2 error of outputs"}
+
+
+def _unlike(found: Tensor, reference: Tensor) -> str | None:
+    """What no distance can say, or None."""
+    if found.shape != reference.shape:
+        return f"has shape {tuple(found.shape)} where the float32 reference has {tuple(reference.shape)}"
+    if not reference.isfinite().all():
+        return "is not finite in the float32 reference itself: mend the model, its weights or its inputs"
+    return None if found.isfinite().all() else "is not finite"
 
 
 def _relative_error(found: Tensor, reference: Tensor, *, of: Tensor) -> float:
