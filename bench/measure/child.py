@@ -37,6 +37,7 @@ CHUNK_NS = 300_000_000  # between chunks of rounds the harness looks up: narrow 
 WARMUP_SHARE = 1.0  # of max_seconds at most, then it is timed as it is, with a warning
 SLOW_STEP_NS = 250_000_000  # from here on four steps must show a steady state: twenty would take too long
 LOOKS = 20  # at whether it is steady, each time that the warm-up has become a twentieth longer
+LEAST_WARMUP_S = 0.5  # twenty quick steps are over before a clock frequency has moved
 LEAST_TIMED_S = 2.0  # however narrow: a shorter look sees one mood of a shared machine
 LEAST_ROUNDS = 3
 NEEDED = {"training": ("batches", "optimizer"), "generation": ("inputs", "prefill", "decode")}
@@ -282,7 +283,8 @@ def warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, refere
     """Run until steady (see `bench.stats.steady`), or until as long as the timed part may take.
 
     The first steps give the evidence for parity. A step during which the device compiled is booked
-    as compile. Returns {"evidence", "rounds", "steady", "step_ns", "compile_s"}.
+    as compile, and `compile_s` counts it whole. Returns {"evidence", "rounds", "steady", "step_ns",
+    "compile_s"}.
     """
     clock_ns, started_ns = device.clock_ns, device.clock_ns()
     graphs, before_ns = device.compiles(), ledger.ns["warmup"]
@@ -295,8 +297,9 @@ def warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, refere
     times_ns: list[float] = []
     compiles: list[int] = []  # in all, after each step
     steady, late_s, graphs, look = None, 0.0, device.compiles(), 0
-    while not times_ns or (steady is None
-                           and (clock_ns() - started_ns) / 1e9 - first_s < effort.max_seconds * WARMUP_SHARE):
+    spent_s = 0.0
+    while not times_ns or (spent_s < effort.max_seconds * WARMUP_SHARE
+                           and (steady is None or spent_s < LEAST_WARMUP_S)):
         times_ns += time_rounds(timed.step, wait=device.wait, rounds=1, steps_per_round=1, clock_ns=clock_ns)
         compiles.append(device.compiles())
         if compiles[-1] > graphs:
@@ -306,6 +309,7 @@ def warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, refere
         if len(times_ns) >= look:
             steady = steady_from(times_ns, compiles, few=times_ns[-1] > SLOW_STEP_NS)
             look = len(times_ns) + max(1, len(times_ns) // LOOKS)  # a look takes longer the more there is to see
+        spent_s = (clock_ns() - started_ns) / 1e9 - first_s
     tail = sorted(times_ns[steady or len(times_ns) // 2:])
     step_ns = tail[len(tail) // 2]
     compiled = compiled_first or late_s > 0
