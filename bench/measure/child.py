@@ -309,7 +309,7 @@ def warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, refere
         if len(times_ns) >= look:
             steady = steady_from(times_ns, compiles, few=times_ns[-1] > SLOW_STEP_NS)
             look = len(times_ns) + max(1, len(times_ns) // LOOKS)  # a look takes longer the more there is to see
-        spent_s = (clock_ns() - started_ns) / 1e9 - first_s
+        spent_s = (clock_ns() - started_ns) / 1e9 - first_s - late_s
     tail = sorted(times_ns[steady or len(times_ns) // 2:])
     step_ns = tail[len(tail) // 2]
     compiled = compiled_first or late_s > 0

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.stats.intervals import positive, rounds_interval
+from bench.stats.distributions import t_quantile
+from bench.stats.intervals import positive
 
 WINDOW, FEW_WINDOW = 20, 4
 TOLERANCE = 0.02
+BLOCKS = 8
 
 
 def steady_from(rounds_ns: Sequence[float], compiles: Sequence[int] | None = None, *,
@@ -42,16 +44,20 @@ def steady_from(rounds_ns: Sequence[float], compiles: Sequence[int] | None = Non
 def drift(rounds_ns: Sequence[float]) -> float | None:
     """Return the relative change from the first to the second half of timed rounds, or None.
 
-    None: the change is below 2 %, or the 95 % intervals of the two halves' medians overlap.
+    None: the change is below 2 %, or Student's t (98 %) on the medians of eight blocks of either half
+    does not tell the halves apart. Blocks, as neighbouring rounds resemble each other; and a drift
+    within a half must not hide the drift from half to half, as it would from an interval that takes
+    every correlation for noise.
     """
     half = len(rounds_ns) // 2
-    if half == 0:
+    if half < BLOCKS:
         return None
-    early, late = rounds_interval(rounds_ns[:half]), rounds_interval(rounds_ns[-half:])
-    if early.low is None or early.high is None or late.low is None or late.high is None:
-        return None
-    apart = early.high < late.low or late.high < early.low
-    change = late.value / early.value - 1
+    series = positive(rounds_ns)
+    early, late = (np.log([float(np.median(block)) for block in np.array_split(part, BLOCKS)])
+                   for part in (series[:half], series[-half:]))
+    error = math.sqrt((float(early.var(ddof=1)) + float(late.var(ddof=1))) / BLOCKS)
+    apart = abs(float(late.mean() - early.mean())) > t_quantile(0.99, 2 * BLOCKS - 2) * error
+    change = float(np.median(series[-half:]) / np.median(series[:half])) - 1
     return change if apart and abs(change) > TOLERANCE else None
 
 
