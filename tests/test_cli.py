@@ -187,7 +187,7 @@ def test_the_command_line_stands_above_variables_and_these_above_the_file(tmp_pa
     assert (case()["seed"], case()["size"]) == (5, "1024")
     set_too = {"TRNBENCH_RUN_SEED": "6", "TRNBENCH_RUN_SIZE": "2048"}
     assert (case(**set_too)["seed"], case(**set_too)["size"]) == (6, "2048")
-    assert (case("--seed", "7", **set_too)["seed"], case("dlrm", **{"TRNBENCH_RUN_SIZE": "tiny"})["workload"]) == (
+    assert (case("--seed", "7", **set_too)["seed"], case("dlrm", TRNBENCH_RUN_SIZE="tiny")["workload"]) == (
         7, "dlrm")
 
 
@@ -365,8 +365,8 @@ def test_reading_and_listing_commands_never_import_torch(tmp_path: Path) -> None
     store.save(make_record("run-a"))
     store.save(failed_record("run-b"))
     folder = str(tmp_path)
-    for words in (["list", "workloads"], ["list", "backends"], ["report", folder], ["show", "run-a", "--results", folder],
-                  ["compare", folder, folder], ["run", "bert", "--dry-run"]):
+    for words in (["list", "workloads"], ["list", "backends"], ["report", folder], ["compare", folder, folder],
+                  ["show", "run-a", "--results", folder], ["run", "bert", "--dry-run"]):
         assert not {"torch", "transformers", "diffusers"} & set(loaded_after(*words)), words
 
 
