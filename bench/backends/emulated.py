@@ -42,7 +42,7 @@ LAW: Mapping[str, Scalar] = {
     "compile_cold_s": 0.0,  # by graph, where the cache is empty
     "compile_warm_s": 0.0,
     "lazy": False,  # work starts at the wait, not at the call
-    "early_wait": False,  # the wait returns after the overhead alone: the lie that the canary must catch
+    "early_wait": False,  # the wait returns at once, so that only the overhead is seen: the canary must catch it
     "memory_bytes_per_flop": 1e-3,
     "memory_limit_bytes": 1e15,
     "output_error": 0.0,  # relative error added to what is read back
@@ -161,6 +161,8 @@ def _device(case: Case, settings: Settings) -> Device:
             slow = law["slow_start"] * 0.5 ** ((self._steps - 1) / 3) if self._steps else 0.0
             factor = self._noise.factor(true_s) * (1 + slow + law["drift"] * self._now_ns / 1e9)
             self._queued_ns += true_s * factor * 1e9
+            if law["early_wait"]:
+                self._now_ns += law["overhead_us"] * 1e3
             if not law["lazy"]:
                 self._start_queued()
 
@@ -170,9 +172,7 @@ def _device(case: Case, settings: Settings) -> Device:
 
         def wait(self) -> None:
             self._start_queued()
-            if law["early_wait"]:
-                self._now_ns += law["overhead_us"] * 1e3
-            else:
+            if not law["early_wait"]:
                 self._now_ns = max(self._now_ns, self._busy_until_ns)
 
         def read(self, output: Any) -> list[Any]:

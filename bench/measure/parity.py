@@ -28,9 +28,11 @@ is a mean over many outputs, so that roundings average out and the bounds are ti
 outputs. Of the first loss, as a curve that falls towards 0 leaves nothing to be relative to (bf16 on
 four batches gone round: ResNet-50 4 %, BERT-base under 1 %)."""
 
-DROP_RATIO = (0.5, 2.0)
-"""Where the reference's loss falls by more than four tolerances, the run's must fall by half to twice
-as much: an optimiser that does nothing would else pass while the loss has hardly moved."""
+FOLLOWED, LOSS_ROUNDING = 0.5, 0.04
+"""The whole curve must also follow the reference's: no loss may be further off than half of the most that
+the reference's loss moved, or 4 % of the tolerance where that is more. An optimiser that does nothing is
+off by all that was learned, which in ten steps can be less than any tolerance (BERT-base 14 % of the first
+loss, LoRA 0.3 %). Seen in bf16, as a share of that movement: BERT-base and ResNet-50 3.5 %, a tiny ViT 20 %."""
 
 
 def check(case: Case, found: Sequence[Tensor], reference: Sequence[Tensor]) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def check(case: Case, found: Sequence[Tensor], reference: Sequence[Tensor]) -> d
                                                     f"{case.dtype} is allowed {tolerance:g}")
         reason = f"{'loss' if training else 'output'} {at} {how}"
     elif training:
-        reason = _wrong_drop(found, reference, tolerance)
+        reason = _astray(found, reference, worst, tolerance)
     return {"status": "failed" if reason else "passed", "error": worst if worst < float("inf") else None,
             "tolerance": tolerance, "compared": len(errors), "reason": reason,
             "metric": "difference of losses, relative to the first" if training else "relative L2 error of outputs"}
@@ -76,12 +78,13 @@ def _relative_error(found: Tensor, reference: Tensor, *, of: Tensor) -> float:
     return error / scale if scale else error
 
 
-def _wrong_drop(found: Sequence[Tensor], reference: Sequence[Tensor], tolerance: float) -> str | None:
-    expected = float(reference[0] - reference[len(found) - 1])
-    if abs(expected) <= 4 * tolerance * abs(float(reference[0])):
+def _astray(found: Sequence[Tensor], reference: Sequence[Tensor], worst: float, tolerance: float) -> str | None:
+    """Say that a whole loss curve goes another way than the reference's, or None."""
+    first = abs(float(reference[0]))
+    if len(found) < len(reference) or not first:
         return None
-    drop = float(found[0] - found[-1])
-    low, high = sorted(bound * expected for bound in DROP_RATIO)
-    if low <= drop <= high:
+    moved = max(abs(float(loss - reference[0])) for loss in reference) / first
+    if worst <= max(FOLLOWED * moved, LOSS_ROUNDING * tolerance):
         return None
-    return f"the loss fell by {drop:.4g} over {len(found)} steps, the float32 reference's by {expected:.4g}"
+    return (f"the losses do not follow the float32 reference's: off by up to {worst:.3g} of the first loss, "
+            f"where the reference's moved by {moved:.3g}: does the optimiser work?")

@@ -14,9 +14,10 @@ def children_values(record: Record, name: str) -> tuple[list[float], str | None]
 
     Computed as the metric itself is (`bench.measure.summarise`), so that their median is its value.
     """
-    values = [v for v in _values(record, name) if v is not None and v > 0]
-    children = len(record.samples.get("children", ()))
-    if children and len(values) == children:
+    every = _values(record, name)
+    values = [v for v in every if v is not None and v > 0]
+    wanted = len(every) if name == "compile_s" else len(record.samples.get("children", ()))
+    if wanted and len(values) == wanted:
         return values, None
     return [], f"{name} is not kept for each child, or has too few samples in one"
 
@@ -36,7 +37,8 @@ def _values(record: Record, name: str) -> list[float | None]:
     if name == "peak_memory_bytes":
         return [(child.get("memory") or {}).get("peak_bytes") for child in measured(record)]
     if name == "compile_s":
-        return [(child.get("compile") or {}).get("seconds") for child in measured(record)]
+        compiles = [child.get("compile") or {} for child in measured(record)]
+        return [c.get("seconds") for c in compiles if c.get("cache") == compiles[0].get("cache")]
     return _percentiles(record, name)
 
 
