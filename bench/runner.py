@@ -167,7 +167,7 @@ def ask(request: dict[str, Any], case: Case, session: Session, settings: Mapping
     return result | {"wall_s": answer["wall_s"], "phases_s": result.get("phases_s", {})}
 
 
-def converse_plainly(request: dict[str, Any], timeout_s: float = 300.0) -> dict[str, Any]:
+def converse_plainly(request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
     """Ask a child something that is no case's business, say what a user's workload file holds."""
     answer = converse(request, _environment(), timeout_s)
     result: dict[str, Any] | None = answer["result"]
@@ -294,7 +294,8 @@ def _record(case: Case, session: Session, started_at: str, scout: Mapping[str, A
         run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{case.id}-{secrets.token_hex(2)}", case=case,
         started_at=started_at, ended_at=_now(), status=status, reasons=tuple(reasons), warnings=tuple(warnings),
         tier=backend.tier, tool=machine.tool(),
-        machine=session.machine | ({"noise_floor": None} if backend.tier == "emulated" else {}), effort=session.effort.to_json(),
+        machine=session.machine | ({"noise_floor": None} if backend.tier == "emulated" else {}),
+        effort=session.effort.to_json(),
         settings=dict(scout["settings"]), tuning=dict(scout.get("tuning", {})),
         phases_s={phase: sum(child["phases_s"].get(phase, 0.0) for child in everyone if "phases_s" in child)
                   for phase in PHASES},

@@ -30,11 +30,11 @@ def trnbench(*words: object, **variables: str) -> Result:
     return result
 
 
-def spawn(*words: object, **variables: str) -> subprocess.Popen[str]:
-    """Start the command line in a process of its own, in a session of its own as a terminal gives it."""
+def spawn(*words: object, stdout: Any = subprocess.PIPE, **variables: str) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     return subprocess.Popen([sys.executable, "-m", "bench", *map(str, words)], env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+                            stdout=stdout, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
 
 
 def records_in(folder: Path) -> list[Record]:

@@ -50,7 +50,7 @@ def command(ctx: click.Context, a: str, b: str, repeats: int | None, max_seconds
     from bench.case import Effort
 
     cases = [_case(text) for text in (a, b)]
-    effort = Effort(repeats=repeats or 3, max_seconds=max_seconds, timeout_s=timeout)
+    effort = Effort(repeats=3 if repeats is None else repeats, max_seconds=max_seconds, timeout_s=timeout)
     if not 0 < margin < 1:
         raise BenchError(f"--margin must lie between 0 and 1, got {margin}.", fix="pass 0.01 for 1 %.")
     from bench.cli.progress import Progress
@@ -72,7 +72,10 @@ def command(ctx: click.Context, a: str, b: str, repeats: int | None, max_seconds
 
 def _case(text: str) -> Case:
     """One side's case; BenchError where the words make none, or several."""
-    words = shlex.split(text)
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise BenchError(f"{text!r} cannot be read as words: {error}.", fix="close the quotation.") from None
     if words and words[0].endswith(".py"):
         words = ["--workload-file", *words]
     context = _side.make_context("ab side", words, resilient_parsing=False)

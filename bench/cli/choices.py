@@ -150,7 +150,8 @@ def plan_from(params: Mapping[str, Any]) -> tuple[list[Planned], Mapping[str, fl
     else:
         entries += [(name, load_workload(name), {}) for name in params["workloads"]]
     for path in params["workload_file"]:
-        entries.append((Path(path).stem, _workload_of_file(path), {"workload_file": path}))
+        found = _workload_of_file(path, params.get("timeout") or Effort().timeout_s)
+        entries.append((Path(path).stem, found, {"workload_file": path}))
     if not entries:
         raise BenchError("Nothing to run.", fix="name a workload (`trnbench list workloads`) or a suite: "
                                                 "`trnbench run --suite quick`.")
@@ -195,14 +196,14 @@ def backend_of(name: str) -> Backend:
     return backend
 
 
-def _workload_of_file(path: str) -> Workload:
+def _workload_of_file(path: str, timeout_s: float) -> Workload:
     """A user's workload as far as planning needs it; the file itself is imported by a child."""
     from bench.errors import CaseFailed
     from bench.runner import converse_plainly
 
     if not Path(path).is_file():
         raise BenchError(f"No workload file {path!r}.", fix="pass the path of a Python file.")
-    answer = converse_plainly({"role": "describe", "path": path, "scratch": ""})
+    answer = converse_plainly({"role": "describe", "path": path, "scratch": ""}, timeout_s)
     if answer["status"] != "valid":
         what, _, fix = answer["reason"].partition("\n  To fix: ")
         what = what if path in what else f"Workload file {path!r}: {what}"

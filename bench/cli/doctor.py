@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.errors import NOTHING_VALID
+from bench.errors import NOTHING_VALID, BenchError
 
 if TYPE_CHECKING:
+    from bench.contracts import Backend
     from bench.record import Record
 
 RUNS = 5
@@ -34,15 +35,17 @@ def command(ctx: click.Context, backend: str, quick: bool, instance_type: str | 
     trnbench doctor --quick --json
     """
     from bench import machine
+    from bench.cli.choices import backend_of
 
+    chosen = None if quick else backend_of(backend)
     about = machine.describe(instance_type=instance_type)
     found = _backends()
     if not as_json:
         for line in _machine_lines(about) + [f"backend {b['backend']}: {b['text']}" for b in found]:
             click.echo(line)
     report: dict[str, Any] = {"machine": about, "backends": found, "timing": None}
-    if not quick:
-        report["timing"] = _timing(backend, about, quiet=as_json)
+    if chosen:
+        report["timing"] = _timing(chosen, about)
     if as_json:
         click.echo(json.dumps(report))
     else:
@@ -66,18 +69,17 @@ def _backends() -> list[dict[str, Any]]:
     return rows
 
 
-def _timing(backend: str, about: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def _timing(backend: Backend, about: dict[str, Any]) -> dict[str, Any]:
     """Run one case in five children; keep and return the canary, the peak and the noise floor."""
     from bench.case import Effort
-    from bench.cli.choices import backend_of
     from bench.cli.progress import Progress
     from bench.machine.noise import save_noise_floor
     from bench.registry import case_for, load_workload
     from bench.runner import Session, run_case
 
-    chosen, workload = backend_of(backend), load_workload("gemm")
-    case = case_for("gemm", workload, backend=chosen.name, size="1024", compile="off",
-                    dtype=chosen.default_dtype("inference", workload.dtypes))
+    workload = load_workload("gemm")
+    case = case_for("gemm", workload, backend=backend.name, size="1024", compile="off",
+                    dtype=backend.default_dtype("inference", workload.dtypes))
     session = Session(effort=Effort(repeats=RUNS, max_seconds=RUN_SECONDS), machine=about, tell=Progress(1))
     record = run_case(case, session)
     timing: dict[str, Any] = {"status": record.status, "reasons": list(record.reasons), "case": case.label,
@@ -86,8 +88,11 @@ def _timing(backend: str, about: dict[str, Any], *, quiet: bool) -> dict[str, An
     if record.status == "valid" and record.tier == "measured":
         relative = _floor(record)
         method = f"standard deviation of the medians of {RUNS} processes, {case.label}"
-        timing["noise_floor"] = {"relative": relative, "method": method,
-                                 "kept_in": str(save_noise_floor(about["name"], relative, method))}
+        timing["noise_floor"] = {"relative": relative, "method": method, "kept_in": None}
+        try:
+            timing["noise_floor"]["kept_in"] = str(save_noise_floor(about["name"], relative, method))
+        except BenchError as error:
+            timing["warnings"].append(str(error))
     return timing
 
 
@@ -122,5 +127,6 @@ def _timing_lines(timing: dict[str, Any] | None, about: dict[str, Any]) -> list[
              f"{canary['sizes'][0]}^3; 8 is ideal)",
              f"measured peak: {canary['flops_per_second'] / 1e9:,.0f} GFLOP/s in {timing['case']}"]
     if floor:
-        lines.append(f"noise floor: {floor['relative']:.2%} between equal runs, kept for `compare`")
+        lines.append(f"noise floor: {floor['relative']:.2%} between equal runs"
+                     f"{', kept for `compare`' if floor['kept_in'] else ''}")
     return lines + [f"warning: {text}" for text in timing["warnings"]]
