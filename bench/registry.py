@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -10,7 +11,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,13 @@ def _names(package: str, group: str | None) -> list[str]:
     found = {info.name.replace("_", "-") if group is None else info.name
              for info in pkgutil.iter_modules(importlib.import_module(package).__path__)
              if not info.name.startswith("_")}
-    return sorted(found | {e.name for e in entry_points(group=group or "")})
+    return sorted(found | {e.name for e in _entries(group)})
+
+
+@functools.cache
+def _entries(group: str | None) -> tuple[EntryPoint, ...]:
+    """A group's entry points, looked for once: each look reads the metadata of every package, some 10 ms."""
+    return tuple(entry_points(group=group)) if group else ()
 
 
 def _load(kind: str, name: str, package: str, group: str | None) -> Any:
@@ -180,7 +187,7 @@ def _load(kind: str, name: str, package: str, group: str | None) -> Any:
     if wanted not in names:
         raise BenchError(f"Unknown {kind} {name!r}.{nearest(name, names)}",
                          fix=f"`trnbench list {kind}s` lists them all.")
-    for entry in entry_points(group=group or ""):
+    for entry in _entries(group):
         if entry.name == wanted:
             try:
                 return entry.load()

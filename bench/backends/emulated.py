@@ -28,12 +28,13 @@ LAW: Mapping[str, Scalar] = {
     "flops_per_second": 1e10,  # the step-time law: (overhead + FLOPs / rate) x slowdown x noise
     "overhead_us": 50.0,
     "slowdown": 1.0,
-    # The noise of a quiet shared machine, each number relative, on a log scale where it is a spread.
-    # Two processes of one case a minute apart differed by 1 to 2 % on a Xeon of 2 vCPUs (BERT-base:
-    # 598 and 608 ms, 927 and 949 ms); in its bad hours by 5 % and more: raise child_sd to see that.
-    "child_sd": 0.01,  # between processes
+    # The noise of a shared machine in a good hour, each number relative, on a log scale where it is a
+    # spread. On a Xeon of 2 vCPUs the medians of five steps in two processes a minute apart differed by
+    # 1.7 and 2.3 % (BERT-base: 598 and 608 ms, 927 and 949 ms), of which these steps' own scatter explains
+    # most. In a bad hour processes differ by 5 % and more: raise child_sd to see that.
+    "child_sd": 0.007,  # between processes
     "jitter": 0.05,  # of each step; its median is 1
-    "wander": 0.02,  # a slow wander within a process, forgotten after `wander_s` of the device's clock
+    "wander": 0.01,  # a slow wander within a process, forgotten after `wander_s` of the device's clock
     "wander_s": 0.2,
     "spike_share": 0.02,  # of steps, which take `spike_factor` times as long
     "spike_factor": 2.5,
