@@ -70,7 +70,8 @@ def _files(path: str) -> list[Path]:
 
 def _find(given: Path) -> list[Path]:
     if not given.exists():
-        raise BenchError(f"No weights at {str(given)!r}.", fix="pass a .safetensors file or a transformers folder.")
+        raise BenchError(f"No weights at {str(given)!r}.",
+                         fix="pass a .safetensors file or a transformers folder.")
     if given.is_file():
         _refuse_pickle(given)
         return [given]
@@ -94,8 +95,8 @@ def _shards(index: Path) -> list[Path]:
     files = [index.parent / name for name in names]
     lost = [file.name for file in files if not file.exists()]
     if lost:
-        raise BenchError(f"{len(lost)} of {len(files)} shards are missing beside {str(index)!r}: {_few(lost)}.",
-                         fix="put all shards in one folder.")
+        raise BenchError(f"{len(lost)} of {len(files)} shards are missing beside {str(index)!r}: "
+                         f"{_few(lost)}.", fix="put all shards in one folder.")
     return files
 
 
@@ -166,8 +167,8 @@ def _load_pretrained(module: Any, tensors: dict[str, Tensor], path: str) -> None
 
 def _check(path: str, module: nn.Module, *, missing: Any, unexpected: Any, mismatched: Any) -> None:
     wrong = [f"{name} {list(found)} instead of {list(wanted)}" for name, found, wanted in mismatched]
-    kinds = (("missing", sorted(missing)), ("unexpected", sorted(unexpected)), ("of another shape", sorted(wrong)))
-    faults = [f"{len(names)} {kind} ({_few(names)})" for kind, names in kinds if names]
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
+    faults = [f"{len(names)} {kind} ({_few(sorted(names))})" for kind, names in kinds.items() if names]
     if faults:
         raise BenchError(f"Checkpoint {path!r} does not fit {type(module).__name__}: tensors "
                          + ", ".join(faults) + ".",

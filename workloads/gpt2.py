@@ -43,8 +43,7 @@ def build(case: Case) -> Program:
 def decode_hidden(model: Any, token_B1: Tensor, position_1: Tensor, bias_111L: Tensor) -> Tensor:
     """Return the last hidden state, [B, C], as the model's own forward pass computes it.
 
-    On the same modules and parameters, with half the Python: at batch 1 transformers' own layers
-    would spend a tenth of the step outside torch.
+    On the same modules and parameters with less Python, which at batch 1 on a CPU makes 6 % of the step.
     """
     from torch import addmm
     from torch.nn.functional import embedding, gelu
@@ -55,8 +54,9 @@ def decode_hidden(model: Any, token_B1: Tensor, position_1: Tensor, bias_111L: T
     for block in base.h:
         attn, mlp = block.attn, block.mlp
         q_BC, k_BC, v_BC = addmm(attn.c_attn.bias, block.ln_1(x_BC), attn.c_attn.weight).chunk(3, -1)
-        out_B1HD, _ = _causal.attend(attn, q_BC.view(shape_BH1D), k_BC.view(shape_BH1D), v_BC.view(shape_BH1D),
-                                     bias_111L, scaling=attn.scaling, cache_position=position_1)
+        out_B1HD, _ = _causal.attend(attn, q_BC.view(shape_BH1D), k_BC.view(shape_BH1D),
+                                     v_BC.view(shape_BH1D), bias_111L, scaling=attn.scaling,
+                                     write_position=position_1)
         x_BC = x_BC + addmm(attn.c_proj.bias, out_B1HD.flatten(1), attn.c_proj.weight)
         inner_BF = gelu(addmm(mlp.c_fc.bias, block.ln_2(x_BC), mlp.c_fc.weight), approximate="tanh")
         x_BC = x_BC + addmm(mlp.c_proj.bias, inner_BF, mlp.c_proj.weight)

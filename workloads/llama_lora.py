@@ -1,4 +1,4 @@
-"""LoRA fine-tuning of the Llama architecture: frozen weights, trained adapters on the attention's projections."""
+"""LoRA fine-tuning of the Llama architecture: frozen weights, adapters on the attention's projections."""
 
 from __future__ import annotations
 
