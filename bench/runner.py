@@ -48,13 +48,15 @@ class Stop:
     """Ctrl-C and SIGTERM, inside `with`: they end the wait for a child, and nothing else half-way.
 
     At any other time (a record being made or stored) they are only noted, and end the next wait.
+    One that is ignored (a shell's `&` ignores Ctrl-C) stays ignored.
     """
 
     def __init__(self) -> None:
         self.wanted, self._waits = False, False
 
     def __enter__(self) -> Stop:
-        self._before = [(number, signal.signal(number, self._note)) for number in (signal.SIGINT, signal.SIGTERM)]
+        self._before = [(number, signal.signal(number, self._note)) for number in (signal.SIGINT, signal.SIGTERM)
+                        if signal.getsignal(number) is not signal.SIG_IGN]
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,10 +32,11 @@ def trnbench(*words: object, **variables: str) -> Result:
 
 
 def spawn(*words: object, stdout: Any = subprocess.PIPE, **variables: str) -> subprocess.Popen[str]:
-    """Start the command line in a process of its own."""
+    """Start the command line in a process of its own, which Ctrl-C reaches even where it does not reach us."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     return subprocess.Popen([sys.executable, "-m", "bench", *map(str, words)], env=environment, text=True,
-                            stdout=stdout, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+                            stdout=stdout, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def records_in(folder: Path) -> list[Record]:

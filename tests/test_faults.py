@@ -517,7 +517,14 @@ def test_a_killed_parent_leaves_no_child_running(tmp_path: Path) -> None:
     until(lambda: gone(child), "the end of the child")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
+def number(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A signal that is not ignored, as it is where tests run in the background."""
+    before = signal.signal(request.param, signal.default_int_handler)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_a_signal_while_a_record_is_stored_waits_until_it_is(number: int, tmp_path: Path,
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
     save = Store.save
@@ -528,12 +535,19 @@ def test_a_signal_while_a_record_is_stored_waits_until_it_is(number: int, tmp_pa
         return save(self, record)
 
     monkeypatch.setattr(Store, "save", saving)
-    before = signal.getsignal(number)
     result = trnbench(*IMPOSSIBLE, "--size", "tiny,1024", "--results", tmp_path)
     assert result.exit_code == 130
     assert [record.case.size for record in records_in(tmp_path)] == ["tiny"]
     assert "not run: gemm:1024" in result.stderr
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(number) is signal.default_int_handler
+
+
+def test_an_ignored_signal_stays_ignored(number: int) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    with runner.Stop() as stop:
+        os.kill(os.getpid(), number)
+    assert not stop.wanted
+    assert signal.getsignal(number) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize("words", [
