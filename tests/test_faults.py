@@ -156,6 +156,7 @@ if os.fork() == 0:
 WORKLOAD = dataclasses.replace(W, build=lambda case: None)""")
     record = measured(path)
     assert record.reasons == ("build() returned NoneType, not a bench.contracts.Program",)
+    assert (record.wall_s or PATIENCE_S) < PATIENCE_S / 2
     until(lambda: gone(int((tmp_path / "pid").read_text())), "the end of a forked process")
 
 
