@@ -231,7 +231,7 @@ def _make_reference(workload: Workload, case: Case, program: Program, work: Work
         return (f"the float32 reference needs about {needed / 2**30:.0f} GiB of host memory, "
                 f"{free / 2**30:.0f} GiB are free")
     cpu = load_backend("cpu")
-    plain = dataclasses.replace(case, dtype="fp32", backend="cpu", compile="off", backend_options={}, threads="auto")
+    plain = dataclasses.replace(case, dtype="fp32", backend="cpu", compile="off", backend_options={})
     with contextlib.closing(cpu.open(plain, cpu.fixed(plain))) as device:
         timed = load_scenario(case.scenario).prepare(program, device, work)
         torch.save(timed.evidence(None, full=True), path)
