@@ -2,6 +2,11 @@
 
 A run is the real code on an emulated device, whose truth is known; what is left out is what takes time
 and adds none of it to the statistics: processes, building the model anew and the canary.
+
+Found with these seeds: the 95 % intervals cover the typical throughput in 96.4 % of 1,000 runs and the
+sustained one in 94.4 %; 5 % slower is flagged in 97.5 % of 200 trials, equal in 3.5 %. With other seeds and
+400 trials, three children a record: 97.0 % and 4.3 %. Four find 99.8 %, but call 7.5 % of equals different:
+a floor from processes of one minute does not know how the machine changes from hour to hour.
 """
 
 from __future__ import annotations
