@@ -149,7 +149,9 @@ def ask(request: dict[str, Any], case: Case, session: Session, settings: Mapping
     it could not answer itself.
     """
     backend, effort = load_backend(case.backend), session.effort
-    environment = _environment() | dict(backend.environment(case, settings, scratch))
+    caches = Path(scratch) / request["role"]  # what the scout compiled must not make the first child's cache warm
+    caches.mkdir(exist_ok=True)
+    environment = _environment() | dict(backend.environment(case, settings, str(caches)))
     environment["TRNBENCH_CHILD"] = str(index)
 
     def tell(phase: str) -> None:
