@@ -177,11 +177,11 @@ def test_a_compiled_and_frozen_decode_still_writes_its_cache(monkeypatch: pytest
 
     monkeypatch.setitem(gpt2.SIZES, "tiny", gpt2.SIZES["tiny"] | {"layers": 1})  # a quicker compile
     eager, compiled = build(a_case("gpt2")), build(a_case("gpt2"))
-    monkeypatch.setattr(torch._inductor.config, "freezing", True)
     tokens_BN, logits_BNV = generate(eager)
     assert compiled.decode is not None
     compiled.decode = torch.compile(compiled.decode, fullgraph=True, dynamic=False)
-    again_BN, again_BNV = generate(compiled)
+    with torch._inductor.config.patch(freezing=True):
+        again_BN, again_BNV = generate(compiled)
     torch.testing.assert_close(again_BNV, logits_BNV, atol=1e-4, rtol=0)
     assert torch.equal(again_BN, tokens_BN)
 

@@ -134,6 +134,10 @@ def _device(case: Case, settings: Settings) -> Device:
                     "compile": {"cache": self._cache if settings["compile"] != "off" else None},
                     "fallbacks": {}, "warnings": []}
 
+        def close(self) -> None:
+            torch.set_flush_denormal(False)
+            super().close()
+
     return CpuDevice()
 
 
