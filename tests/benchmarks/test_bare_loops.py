@@ -21,7 +21,7 @@ from bench.case import Case, Effort
 from bench.registry import case_for, load_backend, load_workload
 from bench.runner import Session, ask, scratch_folder
 
-PAIRS = 3
+PAIRS = 2
 CASES = {"bert": {"size": "base", "batch_size": 8}, "resnet50": {"size": "full", "batch_size": 8},
          "vit": {"size": "base", "batch_size": 8},
          "gpt2": {"size": "small", "batch_size": 1, "options": {"new_tokens": 16}}}
