@@ -27,6 +27,7 @@ CASES = {"bert": {"size": "base", "batch_size": 8}, "resnet50": {"size": "full",
          "gpt2": {"size": "small", "batch_size": 1, "options": {"new_tokens": 16}}}
 
 
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("compiled", ["off", "inductor"])
 @pytest.mark.parametrize("name", list(CASES))
 def test_as_fast_as_a_bare_loop(benchmark, name: str, compiled: str) -> None:
