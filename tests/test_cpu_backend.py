@@ -268,7 +268,9 @@ def test_inductor_compiles_cold_in_the_first_child_and_warm_in_the_next() -> Non
     assert cold["compile"]["graphs"] == warm["compile"]["graphs"] >= 1
     assert cold["compile"]["seconds"] > warm["compile"]["seconds"] > 0
     for child in (cold, warm):
-        assert child["phases_s"]["compile"] == pytest.approx(child["compile"]["seconds"], rel=0.1)
+        # What the metric counts was booked to the ledger, which has the reading of results on top.
+        assert child["compile"]["seconds"] <= child["phases_s"]["compile"] + 0.01
+        assert child["phases_s"]["compile"] + child["phases_s"]["load"] < child["wall_s"]
     assert record.settings["compile"] == "inductor"
     metric = record.metric("compile_s")
     assert metric is not None
