@@ -15,6 +15,9 @@ TASKS = ("inference", "training")
 DTYPES = ("fp32", "tf32", "bf16", "fp16", "amp-bf16", "amp-fp16", "fp8")
 """Number formats. Plain names: weights and activations both. `amp-*`: float32 weights, autocast."""
 
+PUBLISHED_DTYPES = ("int8", "int4", "fp4", "mxfp4")
+"""Further number formats of results that others published. Never offered, never run."""
+
 UNSTATED = "unstated"
 """Task or dtype of a result imported from a tool that does not say. Never offered, never run."""
 
@@ -52,9 +55,9 @@ class Case:
     workload_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in (("task", TASKS), ("dtype", DTYPES)):
+        for name, allowed, others in (("task", TASKS, ()), ("dtype", DTYPES, PUBLISHED_DTYPES)):
             value = getattr(self, name)
-            if value not in (*allowed, UNSTATED):
+            if value not in (*allowed, *others, UNSTATED):
                 raise BenchError(f"Unknown {name} {value!r}.{nearest(value, allowed)}",
                                  fix=f"choose one of {', '.join(allowed)}.")
         for name in ("batch_size", "seq_len"):

@@ -45,7 +45,8 @@ class Record:
     reference and the `auto` choices before anything is timed); each child keeps its own beside
     its `wall_s`. `settings` are the choices all measured children ran with, `tuning` how they
     were made. `samples`: {"unit": "ns", "steps_per_round": [...], "children": [[...], ...],
-    "series": {"ttft": [[...]], "itl": [[...]]}}, a list a child.
+    "series": {"ttft": [[...]], "itl": [[...]]}}, a list a child. `source` says who published a result
+    that was not measured here ({"id", "publisher", "url", "date", "software", "notes"}); else it is {}.
     """
 
     run_id: str
@@ -73,6 +74,7 @@ class Record:
     canary: dict[str, Any] = field(default_factory=dict)
     fallbacks: dict[str, Any] = field(default_factory=dict)
     device: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
     children: tuple[dict[str, Any], ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     schema_version: str = SCHEMA_VERSION
