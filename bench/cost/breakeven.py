@@ -1,0 +1,85 @@
+"""What would change the answer: the price, the use and the price basis at which a comparison flips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bench.catalog.prices import BASES, PriceBook
+from bench.cost.normalise import amounts, items_name
+from bench.cost.rate import Rate, rate
+from bench.cost.terms import Terms
+from bench.record import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakEven:
+    """Where SUBJECT stops being cheaper than RIVAL, or begins to be.
+
+    `ratio`: rival's cost per item over the subject's; above 1 the subject is cheaper. `usd_per_hour`:
+    the subject's rate at which both cost the same, with its interval. `utilisation`: the share of
+    its paid hours that the subject must be busy to cost no more, while the rival is always busy;
+    above 1 it never does. `by_basis`: the ratio under each basis that prices both, None with the
+    reason under the others. Unknown: None, and `reason` says why.
+    """
+
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    usd_per_hour: float | None = None
+    usd_per_hour_low: float | None = None
+    usd_per_hour_high: float | None = None
+    utilisation: float | None = None
+    by_basis: tuple[tuple[str, float | None, str | None], ...] = ()
+    reason: str | None = None
+
+
+def break_even(subject: Record, rival: Record, terms: Terms, book: PriceBook) -> BreakEven:
+    """Return where the comparison of two records' costs per item flips.
+
+    Same items only, and one basis for both sides: a reserved price on one and on-demand on the
+    other is no comparison.
+    """
+    if items_name(subject) != items_name(rival):
+        return BreakEven(reason=f"items differ: {items_name(subject)} against {items_name(rival)}")
+    own, others = rate(subject, terms, book), rate(rival, terms, book)
+    ratio, low, high, why = cost_ratio(subject, own, rival, others)
+    bases = tuple(_under(subject, rival, replace(terms, basis=basis, usd_per_hour=None), book)
+                  for basis in BASES if basis != "user")
+    if ratio is None or own.usd_per_hour is None:
+        return BreakEven(by_basis=bases, reason=why)
+    at = own.usd_per_hour
+    return BreakEven(ratio=ratio, low=low, high=high, usd_per_hour=at * ratio,
+                     usd_per_hour_low=None if low is None else at * low,
+                     usd_per_hour_high=None if high is None else at * high,
+                     utilisation=1 / ratio, by_basis=bases)
+
+
+def cost_ratio(subject: Record, own: Rate, rival: Record,
+               others: Rate) -> tuple[float | None, float | None, float | None, str | None]:
+    """Return rival's USD per item over the subject's with its interval, or None and why.
+
+    The interval is that of both costs at their extremes: it covers the truth at least as often as
+    they do. ValueError where the two rates are not of one basis.
+    """
+    if own.basis != others.basis:
+        raise ValueError(f"mixed price bases: {own.basis} against {others.basis}")
+    name = f"usd_per_1m_{items_name(subject)}"
+    mine, theirs = amounts(subject, own)[name], amounts(rival, others)[name]
+    if mine.value is None or theirs.value is None:
+        return None, None, None, mine.reason or theirs.reason
+    low = theirs.low / mine.high if theirs.low is not None and mine.high is not None else None
+    high = theirs.high / mine.low if theirs.high is not None and mine.low is not None else None
+    return theirs.value / mine.value, low, high, None
+
+
+def usd_per_used_hour(usd_per_hour: float, utilisation: float) -> float:
+    """Return what an hour of use costs where every hour is paid; ValueError outside 0 < utilisation <= 1."""
+    if not 0 < utilisation <= 1:
+        raise ValueError(f"utilisation must be above 0 and at most 1, got {utilisation}")
+    return usd_per_hour / utilisation
+
+
+def _under(subject: Record, rival: Record, terms: Terms,
+           book: PriceBook) -> tuple[str, float | None, str | None]:
+    ratio, _, _, why = cost_ratio(subject, rate(subject, terms, book), rival, rate(rival, terms, book))
+    return terms.basis, ratio, why
