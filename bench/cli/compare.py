@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli.money import book_of, money_options, terms_of
 from bench.cli.options import console, format_for, format_option, json_option, output_option, text_of, warn_of, write
 from bench.errors import DONE, GATE_FAILED, NOTHING_VALID
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from bench.report.compare import Comparison
     from bench.report.gate import Finding
+    from bench.report.money import Money
     from bench.store import Problem
 
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 Examples:
   trnbench compare results-main/ results-branch/
   trnbench compare results-main/ results-branch/ --fail-if "throughput<-5%" --fail-if "memory>10%"
+  trnbench compare main/ branch/ --fail-if "usd_per_1m_inferences>+3%" --usd-per-hour 0.77
   trnbench compare s3://bucket/cpu s3://bucket/gpu -o compared.md
   trnbench compare before.json after.json --json | jq '.rows[].ratio'
 
@@ -35,9 +38,10 @@ Exit codes: 0 every gate holds or cannot be told; 1 a gate fails; 2 wrong usage;
 @format_option
 @output_option
 @json_option
+@money_options
 @click.pass_context
 def command(ctx: click.Context, base: str, new: str, gates: tuple[str, ...], kind: str | None, output: str | None,
-            as_json: bool) -> None:
+            as_json: bool, **_: Any) -> None:
     """Hold the records of NEW against those of BASE: ratios with intervals, above 1 where NEW is better.
 
     BASE and NEW are folders, URLs or record files. Alike cases are compared: the same case (its newest
@@ -46,7 +50,9 @@ def command(ctx: click.Context, base: str, new: str, gates: tuple[str, ...], kin
 
     A gate (--fail-if) fails only where the change lies beyond the threshold and its 95 % interval
     excludes "no change". "can't tell" is no failure: the line says which difference could have been
-    seen. Metrics: throughput, latency, latency_p99, ttft, tpot, memory, compile, or an exact name.
+    seen. Metrics: throughput, latency, latency_p99, ttft, tpot, memory, compile, or an exact name; of
+    money usd_per_1m_inferences (images, samples, tokens) and usd_per_step, both sides priced on the
+    same terms.
     """
     from bench.report.compare import compare
     from bench.report.gate import judge, parse_gate
@@ -55,12 +61,18 @@ def command(ctx: click.Context, base: str, new: str, gates: tuple[str, ...], kin
     wanted = [parse_gate(text) for text in gates]
     before, after = open_results([base]), open_results([new])
     comparison = compare(before.records, after.records)
-    findings = judge(wanted, comparison)
+    findings = judge(wanted, comparison, _money(ctx.params) if wanted else None)
     _print(comparison, findings, before.problems + after.problems,
            "json" if as_json else kind or format_for(output), output)
     if not comparison.rows:
         ctx.exit(NOTHING_VALID)
     ctx.exit(GATE_FAILED if any(finding.outcome == "fails" for finding in findings) else DONE)
+
+
+def _money(params: dict[str, Any]) -> Money:
+    from bench.report.money import Money
+
+    return Money(terms_of(params), book_of(params))
 
 
 def _print(comparison: Comparison, findings: Sequence[Finding], problems: Sequence[Problem], kind: str,

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from bench.record import TIERS, Metric, Record
 from bench.report import text
+from bench.report import money as priced
 from bench.report.frame import disturbed, parity_ok, setting, throughput, value
+from bench.report.money import Money
 
 Cells = dict[str, str]
 
-NUMERIC = frozenset(("batch", "per second", "±", "latency ms", "MFU %", "memory GiB", "compile s"))
+NUMERIC = frozenset(("batch", "per second", "±", "latency ms", "MFU %", "memory GiB", "compile s", "USD/h", "USD per 1M",
+                     "USD ±", "USD × baseline", "speed × baseline"))
 
 TIER_TITLES = {
     "measured": "Measured",
@@ -21,17 +24,18 @@ TIER_TITLES = {
 }
 
 
-def by_tier(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
+def by_tier(records: Iterable[Record], money: Money | None = None) -> list[tuple[str, list[Record]]]:
     """Return records parted by tier, strongest first, each part in the order of its cases.
 
-    Tiers never share a table: nobody should rank a measured number against an emulated one.
+    With money, records of one kind of work stand cheapest first. Tiers never share a table: nobody
+    should rank a measured number against an emulated one.
     """
-    ordered = sorted(records, key=_order)
+    ordered = sorted(records, key=_order if money is None else lambda r: (_work_order(r), money.rank(r)))
     parts = [(tier, [r for r in ordered if r.tier == tier]) for tier in TIERS]
     return [(tier, part) for tier, part in parts if part]
 
 
-def cells(record: Record) -> Cells:
+def cells(record: Record, money: Money | None = None) -> Cells:
     """Return a record's cells by heading. Numbers of a record that is not valid are not shown."""
     case, valid = record.case, record.status == "valid"
     rate = throughput(record) if valid else None
@@ -45,6 +49,7 @@ def cells(record: Record) -> Cells:
         "batch": str(case.batch_size),
         "per second": _rate(rate),
         "±": _half_width(rate),
+        **(priced.cells(money, record) if money else {}),
         "latency ms": _latency(record) if valid else text.UNKNOWN,
         "MFU %": text.percent(value(record, "mfu")) if valid else text.UNKNOWN,
         "memory GiB": text.gib(record.memory.get("peak_bytes")) if valid else text.UNKNOWN,
@@ -89,6 +94,11 @@ def _order(record: Record) -> tuple[object, ...]:
     return (case.workload, case.size, case.task, case.scenario, case.dtype, case.batch_size,
             case.seq_len or 0, case.backend, str(record.machine.get("name")), record.started_at,
             record.run_id)
+
+
+def _work_order(record: Record) -> tuple[object, ...]:
+    case = record.case
+    return (case.workload, case.size, case.task, case.scenario, str(record.work.get("sequence") or case.seq_len or ""))
 
 
 def _status(record: Record) -> str:

@@ -25,10 +25,11 @@ def render_record(record: Record, console: Console) -> None:
         print_table(console, _metrics(record), ("method", "n"),
                     numeric=frozenset(("value", "low", "high", "n")))
     console.print()
-    print_table(console, _ledger(record), ("steal", "peak GiB", "compile s"),
-                title="Where the time went, in seconds",
-                numeric=frozenset((*PHASES, "wall", "rounds", "compile s", "peak GiB")))
-    console.print()
+    if record.children:
+        print_table(console, _ledger(record), ("steal", "peak GiB", "compile s"),
+                    title="Where the time went, in seconds",
+                    numeric=frozenset((*PHASES, "wall", "rounds", "compile s", "peak GiB")))
+        console.print()
     for title, part in _parts(record):
         print_list(console, title, _lines(part))
 
@@ -76,7 +77,7 @@ def _ledger_row(name: str, child: Mapping[str, Any], rounds: str) -> Cells:
 
 
 def _parts(record: Record) -> list[tuple[str, Mapping[str, Any]]]:
-    parts = [("Case", record.case.to_json()), ("Tuning", record.tuning), ("Work", record.work),
+    parts = [("Source", record.source), ("Case", record.case.to_json()), ("Tuning", record.tuning), ("Work", record.work),
              ("Parity", record.parity), ("Canary", record.canary), ("Compile", record.compile),
              ("Memory", record.memory), ("Energy", record.energy), ("Fallbacks", record.fallbacks),
              ("Device", record.device), ("Machine", record.machine), ("Effort", record.effort),

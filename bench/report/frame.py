@@ -29,25 +29,29 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 def columns() -> list[str]:
     """Return the columns of `frame`, of a row and of the csv file, in order."""
     return [*_IDENTITY, *_MAIN, *_NUMBERS[6:], "parity_ok", "canary_ok",
-            "children", "disturbed_children", "reasons", "warnings", "labels"]
+            "children", "disturbed_children", "reasons", "warnings", "labels", "source", "source_url", "source_date"]
 
 
 def row(record: Record) -> Row:
     """Return a record's numbers and names by `columns()`; texts of several parts are joined by "; "."""
     case, main, rate = record.case, main_metric(record), throughput(record)
+    instance, work = record.machine.get("instance") or {}, record.work
     values = (
         record.run_id, record.case_id, case.work_id, record.started_at, record.status, record.tier,
-        record.machine.get("name"), record.device.get("name"), case.backend, case.workload, case.size,
+        record.machine.get("name"), instance.get("provider"), instance.get("type"), instance.get("region"),
+        record.device.get("name"), record.device.get("chip"), record.device.get("chips"), case.backend, case.workload,
+        case.size,
         case.task, case.scenario, case.dtype, case.batch_size, case.seq_len,
         setting(record, "threads"), setting(record, "compile"), settings_text(record),
-        record.work.get("item"), rate and rate.value, rate and rate.low, rate and rate.high,
+        work.get("precision_class"), work.get("sequence"), work.get("item"), rate and rate.value, rate and rate.low, rate and rate.high,
         main and main.name, main and main.value, main and main.low, main and main.high, main and main.unit,
         *(value(record, name) for name in METRICS), record.memory.get("peak_bytes"),
         value(record, f"joules_per_{record.work.get('item')}"),
         *(record.phases_s.get(phase) for phase in PHASES), record.wall_s, parity_ok(record),
         record.canary.get("passed"), len(measured(record)), len(disturbed(record)),
         "; ".join(record.reasons), "; ".join(record.warnings),
-        "; ".join(f"{key}={text}" for key, text in record.labels.items()))
+        "; ".join(f"{key}={text}" for key, text in record.labels.items()),
+        record.source.get("publisher"), record.source.get("url"), record.source.get("date"))
     return dict(zip(columns(), values, strict=True))
 
 
@@ -114,11 +118,11 @@ def latest(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.run_id in kept]
 
 
-_IDENTITY = ("run_id", "case_id", "work_id", "started_at", "status", "tier", "machine", "device", "backend",
-             "workload", "size", "task", "scenario", "dtype", "batch_size", "seq_len", "threads", "compile",
-             "settings")
-_MAIN = ("item", "throughput_per_second", "throughput_low_per_second", "throughput_high_per_second",
-         "main_metric", "main_value", "main_low", "main_high", "main_unit")
+_IDENTITY = ("run_id", "case_id", "work_id", "started_at", "status", "tier", "machine", "provider",
+             "instance_type", "region", "device", "chip", "chips", "backend", "workload", "size", "task", "scenario",
+             "dtype", "batch_size", "seq_len", "threads", "compile", "settings")
+_MAIN = ("precision_class", "sequence", "item", "throughput_per_second", "throughput_low_per_second",
+         "throughput_high_per_second", "main_metric", "main_value", "main_low", "main_high", "main_unit")
 _NUMBERS = ("throughput_per_second", "throughput_low_per_second", "throughput_high_per_second", "main_value",
             "main_low", "main_high", *METRICS, "peak_memory_bytes", "joules_per_item",
             *(f"phase_{phase}_s" for phase in PHASES), "wall_s")

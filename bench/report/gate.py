@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from bench.errors import BenchError, nearest
 from bench.report.children import PERCENTILES
 from bench.report.compare import Change, Comparison, change, main_name
+from bench.report.cost_change import cost_change, is_cost
 from bench.report.match import Pair
+from bench.report.money import Money
 from bench.report.text import in_percent
 
 GRAMMAR = re.compile(r"\s*([a-z][a-z0-9_]*)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*%\s*")
@@ -51,7 +53,7 @@ def parse_gate(text: str) -> Gate:
     if not found:
         raise BenchError(f"--fail-if {text!r} is not METRIC<PERCENT or METRIC>PERCENT.",
                          fix='write it like "throughput<-5%" or "latency_p99>10%", in quotes; '
-                             f"metrics: {', '.join(SHORT)}, or a metric's exact name.")
+                             f"metrics: {', '.join(SHORT)}, usd_per_1m_<items>, usd_per_step, or a metric's exact name.")
     metric, sign, percent = found.groups()
     threshold = float(percent) / 100
     if (threshold > 0) if sign == "<" else (threshold < 0):
@@ -61,8 +63,10 @@ def parse_gate(text: str) -> Gate:
     return Gate(text.strip(), metric, sign == "<", threshold)
 
 
-def judge(gates: Sequence[Gate], comparison: Comparison) -> list[Finding]:
+def judge(gates: Sequence[Gate], comparison: Comparison, money: Money | None = None) -> list[Finding]:
     """Return what each gate says of each pair; BenchError for a metric that no pair has.
+
+    `money` prices both sides on one set of terms, for gates on `usd_per_...`.
 
     A gate fails where the change lies beyond its threshold and its 95 % interval excludes "no change".
     It holds where that whole interval lies on the near side of the threshold. Else it says "can't
@@ -70,8 +74,8 @@ def judge(gates: Sequence[Gate], comparison: Comparison) -> list[Finding]:
     """
     findings = []
     for gate in gates:
-        own = [_find(gate, row.pair) for row in comparison.rows]
-        if own and all(f.change.base is None and f.change.new is None for f in own):
+        own = [_find(gate, row.pair, money) for row in comparison.rows]
+        if own and not is_cost(gate.metric) and all(f.change.base is None and f.change.new is None for f in own):
             _refuse_unknown(gate.metric, [row.pair for row in comparison.rows])
         findings += own
     return findings
@@ -85,8 +89,11 @@ def _refuse_unknown(metric: str, pairs: Sequence[Pair]) -> None:
                          fix=f"name one of: {', '.join(names)}.")
 
 
-def _find(gate: Gate, pair: Pair) -> Finding:
-    found = change(pair.base, pair.new, _exact(gate.metric, pair))
+def _find(gate: Gate, pair: Pair, money: Money | None) -> Finding:
+    if money is not None and is_cost(gate.metric):
+        found = cost_change(pair.base, pair.new, gate.metric, money)
+    else:
+        found = change(pair.base, pair.new, _exact(gate.metric, pair))
     outcome, text = _outcome(gate, found)
     return Finding(gate, pair, found, outcome, text)
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from bench.record import PHASES, Record
 from bench.report import text
+from bench.report import money as priced
 from bench.report.cells import NUMERIC, TIER_TITLES, Cells, by_tier, cells, notes, why_not_valid
+from bench.report.money import Money
 from bench.store import Problem
 
 NUMBERS = NUMERIC | {f"{phase} s" for phase in PHASES} | {"wall s"}
@@ -22,14 +24,16 @@ INTERVALS = (
 )
 
 
-def render_markdown(records: Sequence[Record], problems: Sequence[Problem] = ()) -> str:
+def render_markdown(records: Sequence[Record], problems: Sequence[Problem] = (), money: Money | None = None) -> str:
     """Return the document. Texts of records are escaped: no name makes a table, a link or HTML."""
     parts = ["# Benchmark report", "" if records else "No records."]
-    for tier, part in by_tier(records):
-        parts += [f"## {TIER_TITLES[tier]}", table([cells(record) for record in part])]
+    for tier, part in by_tier(records, money):
+        parts += [f"## {TIER_TITLES[tier]}", table([cells(record, money) for record in part])]
+    parts += _section("## Prices", priced.notes(money, records) if money and records else [])
     parts += _section("## Not valid", [why_not_valid(r) for r in records if r.status != "valid"])
-    if records:
-        parts += ["## Where the time went", table([_ledger(r) for _, part in by_tier(records) for r in part])]
+    ledgers = [_ledger(r) for _, part in by_tier(records) for r in part if r.phases_s]
+    if ledgers:
+        parts += ["## Where the time went", table(ledgers)]
     parts += _section("## Notes", [*_machines(records), *notes(records)], INTERVALS if records else ())
     parts += _section("## Files passed over", [f"{p.path}: {p.reason}" for p in problems])
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -67,6 +71,8 @@ def _machines(records: Sequence[Record]) -> list[str]:
     """One line a machine: what it is, and the versions that ran on it."""
     lines = []
     for record in records:
+        if record.source:
+            continue
         machine = record.machine
         cpu, software = machine.get("cpu") or {}, machine.get("software") or {}
         versions = ", ".join(f"{name} {version}" for name, version in software.items() if version)

@@ -6,31 +6,57 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from bench import __version__
+from bench.errors import BenchError
 from bench.record import Record
 from bench.report.frame import columns, row
+from bench.report.money import COLUMNS, Money
 from bench.store import Problem
 
 SCHEMA_VERSION = "trnbench.report/1"
 
 
-def to_csv(records: Sequence[Record]) -> str:
-    """Return a line a record under `frame.columns()`; unknown is empty."""
+def to_csv(records: Sequence[Record], money: Money | None = None) -> str:
+    """Return a line a record under `frame.columns()`, with money also `money.COLUMNS`; unknown is empty."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, columns(), lineterminator="\n")
+    writer = csv.DictWriter(out, columns() + list(COLUMNS if money else ()), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row(record) for record in records)
+    writer.writerows(_row(record, money) for record in records)
     return out.getvalue()
 
 
-def to_json(records: Sequence[Record], problems: Sequence[Problem] = ()) -> str:
-    """Return {"schema_version", "tool", "rows": [by `frame.columns()`], "machines", "problems"}."""
+def write_parquet(records: Sequence[Record], money: Money, path: str) -> None:
+    """Write the rows of `to_csv` as Parquet, numbers as numbers; BenchError without pyarrow."""
+    import pandas as pd
+
+    rows = pd.DataFrame([_row(record, money) for record in records], columns=[*columns(), *COLUMNS])
+    try:
+        rows.to_parquet(path, index=False)
+    except ImportError as error:
+        raise BenchError("Parquet needs pyarrow, which is not installed.",
+                         fix="pip install 'trnbench[report]'.") from error
+    except OSError as error:
+        raise BenchError(f"{path} could not be written: {error.strerror or error}.",
+                         fix="pass -o with a file that you may write.") from error
+
+
+def to_json(records: Sequence[Record], problems: Sequence[Problem] = (), money: Money | None = None) -> str:
+    """Return {"schema_version", "tool", "prices", "rows": [by `frame.columns()`], "machines", "problems"}.
+
+    `prices`: the terms, and with them `money.COLUMNS` in each row; null where nothing was priced.
+    """
     document = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "trnbench", "version": __version__},
-        "rows": [row(record) for record in records],
-        "machines": {str(r.machine.get("name")): r.machine for r in records},
+        "prices": money.terms.to_json() if money else None,
+        "rows": [_row(record, money) for record in records],
+        "machines": {str(r.machine.get("name")): r.machine for r in records if not r.source},
         "problems": [{"path": p.path, "reason": p.reason} for p in problems],
     }
     return json.dumps(document, allow_nan=False, indent=1) + "\n"
+
+
+def _row(record: Record, money: Money | None) -> dict[str, Any]:
+    return row(record) | (money.row(record) if money else {})

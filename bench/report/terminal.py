@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bench.record import Record
+from bench.report import money as priced
 from bench.report.cells import NUMERIC, TIER_TITLES, Cells, by_tier, cells, notes, why_not_valid
+from bench.report.money import Money
 from bench.report.text import plain
 from bench.store import Problem
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-LEFT_OUT_FIRST = ("run", "machine", "compile s", "memory GiB", "task", "MFU %", "batch", "±", "dtype")
+LEFT_OUT_FIRST = ("run", "machine", "compile s", "memory GiB", "task", "MFU %", "USD ±", "batch", "±", "dtype")
 """Headings that go, in this order, where a terminal is too narrow for all."""
 
 
-def render_terminal(records: Sequence[Record], console: Console, problems: Sequence[Problem] = ()) -> None:
+def render_terminal(records: Sequence[Record], console: Console, problems: Sequence[Problem] = (),
+                    money: Money | None = None) -> None:
     """Print a table for each tier, then why records are not valid, notes, and files passed over.
 
     Every record has a row, whatever became of it. Texts of records are printed as they are: rich's
@@ -25,11 +28,12 @@ def render_terminal(records: Sequence[Record], console: Console, problems: Seque
     """
     if not records:
         console.print("No records.", markup=False)
-    parts = by_tier(records)
+    parts = by_tier(records, money)
     for tier, part in parts:
-        print_table(console, [cells(record) for record in part], LEFT_OUT_FIRST,
+        print_table(console, [cells(record, money) for record in part], LEFT_OUT_FIRST,
                     title="" if tier == "measured" and len(parts) == 1 else TIER_TITLES[tier])
     print_list(console, "Not valid", [why_not_valid(r) for r in records if r.status != "valid"])
+    print_list(console, "Prices", priced.notes(money, records) if money and records else [])
     print_list(console, "Notes", notes(records))
     print_list(console, "Files passed over", [plain(f"{p.path}: {p.reason}") for p in problems])
 
