@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 STAMP  := $(VENV)/.installed
 
-.PHONY: venv bench test check clean
+.PHONY: venv bench report test check clean
 
 venv: $(STAMP)
 
@@ -13,6 +13,9 @@ $(STAMP): pyproject.toml ci/constraints.txt ci/venv.sh
 
 bench: $(STAMP)
 	VENV="$(VENV)" ci/bench.sh
+
+report: $(STAMP)
+	VENV="$(VENV)" ci/report.sh
 
 test: $(STAMP)
 	VENV="$(VENV)" ci/test.sh
