@@ -74,7 +74,7 @@ def command(ctx: click.Context, results: tuple[str, ...], kind: str | None, outp
     if tiers:
         records = [record for record in records if record.tier in tiers]
     money = Money(terms_of(ctx.params), book_of(ctx.params), baseline)
-    money.choose_baseline(records)
+    money.over(records)
     _render(records, loaded, money, kind, output)
 
 

@@ -65,6 +65,7 @@ class Money:
         self.terms, self.book, self.baseline = terms, book, baseline
         self._priced: dict[str, Priced] = {}
         self._against: list[Record] = []
+        self.any_price = False
 
     def of(self, record: Record) -> Priced:
         found = self._priced.get(record.run_id)
@@ -73,8 +74,12 @@ class Money:
             found = self._priced[record.run_id] = Priced(record, own, amounts(record, own))
         return found
 
-    def choose_baseline(self, records: Sequence[Record]) -> None:
-        """Find the records that the baseline names; BenchError where it names none."""
+    def over(self, records: Sequence[Record]) -> None:
+        """Price the records that will be shown and find those that the baseline names; BenchError where it names none.
+
+        Where none has a price, tables leave the columns of money away.
+        """
+        self.any_price = any(self.of(record).rate.usd_per_hour is not None for record in records)
         if self.baseline is None:
             return
         self._against = [r for r in records if r.status == "valid"
@@ -149,10 +154,10 @@ def cells(money: Money, record: Record) -> dict[str, str]:
     priced = money.of(record)
     own, cost = priced.rate, priced.cost
     mark = "*" if own.stale else ""
-    found = {"USD/h": text.UNKNOWN if own.usd_per_hour is None else f"{text.number(own.usd_per_hour)}{mark}",
-             "USD per 1M": text.UNKNOWN if cost.value is None
-             else f"{text.number(cost.value)} {items_name(record)}",
-             "USD ±": text.half_width(cost.value, cost.low, cost.high) or text.UNKNOWN}
+    found = {} if not money.any_price else {
+        "USD/h": text.UNKNOWN if own.usd_per_hour is None else f"{text.number(own.usd_per_hour)}{mark}",
+        "USD per 1M": text.UNKNOWN if cost.value is None else f"{text.number(cost.value)} {items_name(record)}",
+        "USD ±": text.half_width(cost.value, cost.low, cost.high) or text.UNKNOWN}
     versus = money.versus(record)
     if versus is not None:
         found |= {"USD × baseline": _ratio(versus.cost, versus.cost_low, versus.cost_high),
