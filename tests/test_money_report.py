@@ -117,7 +117,8 @@ def test_a_baseline_holds_every_alike_record_against_it(tmp_path: Path, prices: 
     (line,) = [line for line in shown.splitlines() if line.endswith("run-small")]
     assert "1.200 (1.200 to 1.200)" in line
     assert "0.400 (0.400 to 0.400)" in line
-    assert "run-fp32: not held against c7i.48xlarge: nothing alike: precision class differs: fp32 against 16-bit" in shown
+    assert ("run-fp32: not held against c7i.48xlarge: nothing alike: "
+            "precision class differs: fp32 against 16-bit") in shown
 
 
 def test_a_baseline_that_names_nothing_is_refused_with_what_there_is(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _own_rate(bare: Rate, record: Record, usd_per_hour: float, facts: dict[str, 
     known = known_instance(str(facts.get("type") or ""))
     count = int(facts.get("count") or 1)
     return _charged(replace(bare, price_id="--usd-per-hour", instance_type=facts.get("type"), instances=count,
-                            provider=known and known.provider, chips_used=used),
+                            provider=known.provider if known else None, chips_used=used),
                     usd_per_hour, count, known.chips if known else None)
 
 
@@ -80,7 +80,8 @@ def _of_instance(bare: Rate, facts: dict[str, Any], used: int | None, terms: Ter
     known = known_instance(name)
     each = known.chips if known else None
     count = int(facts.get("count") or (math.ceil(used / each) if used and each else 1))
-    bare = replace(bare, instance_type=name, instances=count, chips_used=used, provider=known and known.provider)
+    bare = replace(bare, instance_type=name, instances=count, chips_used=used,
+                   provider=known.provider if known else None)
     if used and each and used > each * count:
         return replace(bare, reason=f"{used} chips are said to have been used, but {count} {name} has {each * count}")
     quote = book.quote(name, terms.basis, region=terms.region or facts.get("region"), as_of=terms.day)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bench.record import TIERS, Metric, Record
-from bench.report import text
 from bench.report import money as priced
+from bench.report import text
 from bench.report.frame import disturbed, parity_ok, setting, throughput, value
 from bench.report.money import Money
 
 Cells = dict[str, str]
 
-NUMERIC = frozenset(("batch", "per second", "±", "latency ms", "MFU %", "memory GiB", "compile s", "USD/h", "USD per 1M",
-                     "USD ±", "USD × baseline", "speed × baseline"))
+NUMERIC = frozenset(("batch", "per second", "±", "latency ms", "MFU %", "memory GiB", "compile s", "USD/h",
+                     "USD per 1M", "USD ±", "USD × baseline", "speed × baseline"))
 
 TIER_TITLES = {
     "measured": "Measured",

@@ -77,8 +77,8 @@ def _ledger_row(name: str, child: Mapping[str, Any], rounds: str) -> Cells:
 
 
 def _parts(record: Record) -> list[tuple[str, Mapping[str, Any]]]:
-    parts = [("Source", record.source), ("Case", record.case.to_json()), ("Tuning", record.tuning), ("Work", record.work),
-             ("Parity", record.parity), ("Canary", record.canary), ("Compile", record.compile),
+    parts = [("Source", record.source), ("Case", record.case.to_json()), ("Tuning", record.tuning),
+             ("Work", record.work), ("Parity", record.parity), ("Canary", record.canary), ("Compile", record.compile),
              ("Memory", record.memory), ("Energy", record.energy), ("Fallbacks", record.fallbacks),
              ("Device", record.device), ("Machine", record.machine), ("Effort", record.effort),
              ("Tool", record.tool)]

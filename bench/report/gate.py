@@ -53,7 +53,8 @@ def parse_gate(text: str) -> Gate:
     if not found:
         raise BenchError(f"--fail-if {text!r} is not METRIC<PERCENT or METRIC>PERCENT.",
                          fix='write it like "throughput<-5%" or "latency_p99>10%", in quotes; '
-                             f"metrics: {', '.join(SHORT)}, usd_per_1m_<items>, usd_per_step, or a metric's exact name.")
+                             f"metrics: {', '.join(SHORT)}, usd_per_1m_<items>, usd_per_step, "
+                             "or a metric's exact name.")
     metric, sign, percent = found.groups()
     threshold = float(percent) / 100
     if (threshold > 0) if sign == "<" else (threshold < 0):

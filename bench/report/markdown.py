@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from bench.record import PHASES, Record
-from bench.report import text
 from bench.report import money as priced
+from bench.report import text
 from bench.report.cells import NUMERIC, TIER_TITLES, Cells, by_tier, cells, notes, why_not_valid
 from bench.report.money import Money
 from bench.store import Problem

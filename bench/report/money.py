@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.catalog.alike import unlike
@@ -111,10 +111,11 @@ class Money:
         mine, theirs = self.of(record), self.of(other)
         cost, low, high, why = cost_ratio(record, mine.rate, other, theirs.rate)
         a, b = throughput(record), throughput(other)
-        speed = [None, None, None]
-        if a and b and a.value and b.value:
-            speed = [a.value / b.value, *((x / y if x and y else None) for x, y in ((a.low, b.high), (a.high, b.low)))]
-        return Versus(other.run_id, cost, low, high, *speed, reason=why)
+        versus = Versus(other.run_id, cost, low, high, reason=why)
+        if not (a and b and a.value and b.value):
+            return versus
+        return replace(versus, speed=a.value / b.value, speed_low=a.low / b.high if a.low and b.high else None,
+                       speed_high=a.high / b.low if a.high and b.low else None)
 
     def rank(self, record: Record) -> tuple[object, ...]:
         """Sort key: the cheapest item first, what has no price last, by its name."""
