@@ -17,8 +17,10 @@ COMMANDS = {
     "show": ("bench.cli.show", "One record in full: ledger, parity, environment."),
     "compare": ("bench.cli.compare", "Ratios with intervals between two sets of records."),
     "report": ("bench.cli.report", "Stored records as a table: terminal, md, csv or json."),
+    "verdict": ("bench.cli.verdict", "The claims against the evidence: supported, refuted, or on which condition."),
     "export": ("bench.cli.export", "Records to other tools' formats (pytest-benchmark, csv)."),
     "import": ("bench.cli.import_", "Other tools' results into the store."),
+    "price": ("bench.cli.price", "The price book: show it, set a rate of your own, refresh it from AWS."),
 }
 
 
