@@ -84,6 +84,12 @@ def test_every_record_says_where_it_is_from() -> None:
         assert record.parity["status"] == "unchecked"
 
 
+def test_a_record_from_before_sources_were_kept_is_still_read() -> None:
+    data = {key: kept for key, kept in make_record().to_json().items() if key != "source"}
+    assert Record.from_json(data) == make_record()
+    assert make_record().source == {}
+
+
 def test_no_row_hides_another_one_as_the_newest_of_its_case() -> None:
     assert len(latest(RECORDS)) == len(RECORDS)
 
