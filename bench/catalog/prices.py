@@ -121,11 +121,11 @@ class PriceBook:
         own_rate = "--usd-per-hour, or `trnbench price set`"
         if regions:
             return f"no {basis} price of {instance_type} in {region}; it has one in {', '.join(regions)}: " \
-                   f"pass another --region, or {own_rate}"
+                   f"pass another --region, {own_rate}"
         if not rows:
             known = sorted({one.type for one in instances()} | set(self._by_type))
-            guess = "" if instance_type in known else nearest(instance_type, known)
-            return f"no price of {instance_type} in the book{guess.replace(' Did', ': did')}; pass {own_rate}"
+            guess = "" if instance_type in known else nearest(instance_type, known).replace(" Did", " (did")
+            return f"no price of {instance_type} in the book{guess and guess + ')'}; pass {own_rate}"
         later = sorted(price.as_of for price in rows if price.basis == basis)
         if later:
             return f"no {basis} price of {instance_type} by {day}: the first is of {later[0]}; pass {own_rate}"

@@ -12,16 +12,20 @@ from bench.errors import BenchError, nearest
 
 Rows = list[dict[str, Any]]
 
+WHOLE = ("chip", "instance", "as_of")
+"""Columns of names to be copied, which no line end may part."""
+
 
 @click.command("list")
-@click.argument("kind", default="workloads", metavar="[workloads|backends|scenarios|suites]")
+@click.argument("kind", default="workloads", metavar="[workloads|backends|scenarios|suites|chips|instances|claims]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(kind: str, as_json: bool) -> None:
-    """Show what there is: workloads (the default), backends, scenarios or suites.
+    """Show what there is: workloads (the default), backends, scenarios, suites, chips, instances, claims.
 
     \b
     trnbench list
     trnbench list backends --json
+    trnbench list chips
     """
     if kind not in KINDS:
         raise BenchError(f"Nothing called {kind!r} to list.{nearest(kind, list(KINDS))}",
@@ -36,15 +40,21 @@ def command(kind: str, as_json: bool) -> None:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in rows[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
+        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name in WHOLE)
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
-    Console().print(table)
+    out = Console()
+    wide = out if out.is_terminal else Console(width=Console(width=10_000).measure(table).maximum)
+    wide.print(table)  # a pipe has no edge to fold at, and `grep` wants a line a row
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_cell(one)}" for key, one in value.items())
+    if isinstance(value, float):
+        return str(value).removesuffix(".0")
     return "" if value is None else str(value)
 
 
@@ -83,5 +93,42 @@ def _suites() -> Rows:
     return [{"suite": name, "summary": summary} for name, summary in SUITES.items()]
 
 
+def _chips() -> Rows:
+    """Dense peaks of a whole chip, those that are published."""
+    from bench.catalog.chips import chips
+
+    rows = []
+    for one in chips():
+        tera = {dtype: round(peak / 1e12, 6) for dtype, peak in one.peak_flops_per_second.items()}
+        int8 = tera.pop("int8", None)
+        rows.append({"chip": one.id, "memory_gib": one.memory_gib,
+                     "gb_per_second": one.memory_bandwidth_gb_per_second, "dense_tflops": tera,
+                     "int8_tops": int8, "as_of": one.as_of.isoformat()})
+    return rows
+
+
+def _instances() -> Rows:
+    """With the newest on-demand price: of us-east-1, else of the region where it is lowest."""
+    from bench.catalog.instances import instances
+    from bench.catalog.prices import load_book
+
+    book, rows = load_book(), []
+    for one in instances():
+        price = book.quote(one.type, "on-demand").price
+        rows.append({"instance": one.type, "provider": one.provider,
+                     "chips": f"{one.chips} x {one.chip}" if one.chip else None, "vcpus": one.vcpus,
+                     "memory_gib": one.memory_gib, "on_demand_usd_per_hour": price and price.usd_per_hour,
+                     "region": price and price.region, "as_of": price and price.as_of.isoformat()})
+    return rows
+
+
+def _claims() -> Rows:
+    from bench.catalog.claims import shipped_claims
+
+    return [{"claim": one.id, "title": one.title, "scope": one.scope, "claimed_by": one.source["publisher"],
+             "date": one.source.get("date")} for one in shipped_claims()]
+
+
 KINDS: dict[str, Callable[[], Rows]] = {"workloads": _workloads, "backends": _backends,
-                                        "scenarios": _scenarios, "suites": _suites}
+                                        "scenarios": _scenarios, "suites": _suites, "chips": _chips,
+                                        "instances": _instances, "claims": _claims}
