@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from bench.case import UNSTATED
 from bench.record import TIERS, Metric, Record
 from bench.report import money as priced
 from bench.report import text
@@ -39,14 +40,14 @@ def cells(record: Record, money: Money | None = None) -> Cells:
     """Return a record's cells by heading. Numbers of a record that is not valid are not shown."""
     case, valid = record.case, record.status == "valid"
     rate = throughput(record) if valid else None
-    seq = f" s{case.seq_len}" if case.seq_len else ""
+    seq = record.work.get("sequence") or case.seq_len
     named = {
-        "workload": f"{case.workload}:{case.size}{seq}",
+        "workload": f"{case.workload}:{case.size}{f' s{seq}' if seq else ''}",
         "task": f"{case.task}/{case.scenario}",
         "machine": str(record.machine.get("name") or text.UNKNOWN),
         "setup": setup(record),
-        "dtype": case.dtype,
-        "batch": str(case.batch_size),
+        "dtype": _precision(record),
+        "batch": str(record.work.get("batch_size", case.batch_size) or text.UNKNOWN),
         "per second": _rate(rate),
         "±": _half_width(rate),
         **(priced.cells(money, record) if money else {}),
@@ -66,7 +67,7 @@ def setup(record: Record) -> str:
     compiled = "eager" if compiled == "off" else compiled
     others = [str(v) for k, v in sorted(record.settings.items())
               if k not in ("threads", "compile") and isinstance(v, str)]
-    parts = [record.case.backend, f"{threads}t" if isinstance(threads, int) else "", str(compiled), *others]
+    parts = ["" if record.source else record.case.backend, f"{threads}t" if isinstance(threads, int) else "", str(compiled), *others]
     return " ".join(part for part in parts if part and part != "auto")
 
 
@@ -87,6 +88,13 @@ def notes(records: Sequence[Record]) -> list[str]:
             own.append(f"parity not checked: {record.parity.get('reason') or 'no reason kept'}")
         found += [text.plain(f"{record.case.label} ({record.run_id}): {'; '.join(own)}")] if own else []
     return found
+
+
+def _precision(record: Record) -> str:
+    """The number format; of a published result that states none of ours, the class it is compared in."""
+    if record.case.dtype != UNSTATED:
+        return record.case.dtype
+    return str(record.work.get("precision_class") or UNSTATED)
 
 
 def _order(record: Record) -> tuple[object, ...]:

@@ -41,7 +41,7 @@ def row(record: Record) -> Row:
         record.machine.get("name"), instance.get("provider"), instance.get("type"), instance.get("region"),
         record.device.get("name"), record.device.get("chip"), record.device.get("chips"), case.backend, case.workload,
         case.size,
-        case.task, case.scenario, case.dtype, case.batch_size, case.seq_len,
+        case.task, case.scenario, case.dtype, work.get("batch_size", case.batch_size), case.seq_len,
         setting(record, "threads"), setting(record, "compile"), settings_text(record),
         work.get("precision_class"), work.get("sequence"), work.get("item"),
         rate and rate.value, rate and rate.low, rate and rate.high,
