@@ -67,7 +67,8 @@ def setup(record: Record) -> str:
     compiled = "eager" if compiled == "off" else compiled
     others = [str(v) for k, v in sorted(record.settings.items())
               if k not in ("threads", "compile") and isinstance(v, str)]
-    parts = ["" if record.source else record.case.backend, f"{threads}t" if isinstance(threads, int) else "", str(compiled), *others]
+    backend = "" if record.source else record.case.backend
+    parts = [backend, f"{threads}t" if isinstance(threads, int) else "", str(compiled), *others]
     return " ".join(part for part in parts if part and part != "auto")
 
 
