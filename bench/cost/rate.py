@@ -59,7 +59,7 @@ def rate(record: Record, terms: Terms, book: PriceBook) -> Rate:
     if facts.get("type"):
         return _of_instance(bare, facts, used, terms, book)
     if record.device.get("chip") and used:
-        return _of_chips(bare, str(record.device["chip"]), used, terms, book)
+        return _of_chips(bare, str(record.device["chip"]), facts, used, terms, book)
     return replace(bare, reason=_no_machine(record, facts))
 
 
@@ -90,7 +90,7 @@ def _of_instance(bare: Rate, facts: dict[str, Any], used: int | None, terms: Ter
     return _charged(_priced(bare, quote), quote.price.usd_per_hour, count, each)
 
 
-def _of_chips(bare: Rate, chip: str, used: int, terms: Terms, book: PriceBook) -> Rate:
+def _of_chips(bare: Rate, chip: str, facts: dict[str, Any], used: int, terms: Terms, book: PriceBook) -> Rate:
     """The share of the smallest priced host; where none is large enough, of several of the largest."""
     bare = replace(bare, chips_used=used, attribution="chips")
     try:
@@ -109,12 +109,13 @@ def _of_chips(bare: Rate, chip: str, used: int, terms: Terms, book: PriceBook) -
     count = math.ceil(used / host.chips)
     rated = _charged(_priced(replace(bare, instance_type=host.type, instances=count, provider=host.provider), quote),
                      quote.price.usd_per_hour, count, host.chips)
-    return replace(rated, assumption=_assumption(host, used, count))
+    return replace(rated, assumption=_assumption(facts, host, used, count))
 
 
-def _assumption(host: Instance, used: int, count: int) -> str:
+def _assumption(facts: dict[str, Any], host: Instance, used: int, count: int) -> str:
     of = f"{used} of {host.chips * count} chips of {'' if count == 1 else f'{count} '}{host.type}"
-    return f"the result names no instance: priced as {of}, the smallest host of that chip with such a price"
+    why = facts.get("reason") or "the result names no instance"
+    return f"{why}: priced as {of}, the smallest host of that chip with such a price"
 
 
 def _priced(bare: Rate, quote: Quote) -> Rate:
