@@ -92,6 +92,7 @@ def graviton(tmp_path: Path) -> Path:
 def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path_factory.mktemp("state")
     monkeypatch.setenv("TRNBENCH_STATE_DIR", str(folder))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # trees here say they are on EC2
     return folder
 
 

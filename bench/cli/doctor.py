@@ -20,7 +20,7 @@ RUN_SECONDS = 2.0
 @click.command("doctor")
 @click.option("--backend", default="auto", show_default=True, help="Whose clock, peak and noise to measure.")
 @click.option("--quick", is_flag=True, help="Look only: measure nothing.")
-@click.option("--instance-type", help="The cloud instance this is.")
+@click.option("--instance-type", help="The cloud instance this is. Default: the cloud is asked; `none` asks nobody.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else there.")
 @click.pass_context
 def command(ctx: click.Context, backend: str, quick: bool, instance_type: str | None, as_json: bool) -> None:
@@ -112,7 +112,17 @@ def _machine_lines(about: dict[str, Any]) -> list[str]:
             f"cores, {total}, {' '.join(fast) or 'no matrix or wide vector extension seen'}",
             f"system: {about['os'].get('name') or about['os'].get('kernel') or 'unknown'}, torch "
             f"{about['software'].get('torch') or 'not installed'}",
-            f"instance: {about['instance']['type'] or 'unknown: ' + about['instance']['reason']}"]
+            _instance_line(about["instance"])]
+
+
+def _instance_line(found: dict[str, Any]) -> str:
+    """Such as "instance: trn2.48xlarge in us-east-2, spot (aws-imdsv2)", and what else is unknown."""
+    if not found["type"]:
+        return f"instance: unknown: {found['reason']}"
+    where = f" in {found['region']}" if found["region"] else ""
+    lifecycle = f", {found['lifecycle']}" if found["lifecycle"] else ""
+    reason = f"; unknown: {found['reason']}" if found["reason"] else ""
+    return f"instance: {found['type']}{where}{lifecycle} ({found['source']}){reason}"
 
 
 def _timing_lines(timing: dict[str, Any] | None, about: dict[str, Any]) -> list[str]:

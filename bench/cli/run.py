@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 @click.command("run")
 @case_options
 @effort_options(None, None)
-@click.option("--instance-type", help="The cloud instance this is, e.g. trn2.48xlarge, for the records.")
+@click.option("--instance-type", help="The cloud instance this is, e.g. trn2.48xlarge, for the records. Default: the "
+              "cloud is asked; `none` asks nobody.")
 @click.option("--label", "labels", type=Pair(text=True), multiple=True, help="k=v, kept in the records.")
 @click.option("--results", default="results", show_default=True, envvar="TRNBENCH_RESULTS",
               help="Where records go: a folder, or a URL such as s3://bucket/results.")

@@ -1,10 +1,11 @@
-"""What this computer is: CPU, memory, operating system, software. No torch, no network, no host name."""
+"""What this computer is: CPU, memory, operating system, software, cloud instance. No torch, no host name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from bench.machine import cloud
 from bench.machine.cpu import cpu, machine_name, usable_cores
 from bench.machine.files import ROOT
 from bench.machine.memory import host_memory
@@ -18,11 +19,10 @@ def describe(root: Path = ROOT, *, instance_type: str | None = None) -> dict[str
     """Return this machine as JSON values for a record's `machine`; unknown is None.
 
     `name` is the folder of its results. `instance_type` is the user's word on which cloud instance
-    this is. `noise_floor` is the one that `doctor` measured here, or None.
+    this is, or "none"; without it the cloud that the firmware names is asked (`bench.machine.cloud`).
+    `noise_floor` is the one that `doctor` measured here, or None.
     """
     processor = cpu(root)
     name = machine_name(processor)
-    instance = {"type": instance_type, "source": "user", "reason": None} if instance_type else {
-        "type": None, "source": None, "reason": "no cloud was asked; pass --instance-type to name it"}
-    return {"name": name, "cpu": processor, "memory": host_memory(root), "os": system(root),
-            "software": software(), "instance": instance, "noise_floor": load_noise_floor(name)}
+    return {"name": name, "cpu": processor, "memory": host_memory(root), "os": system(root), "software": software(),
+            "instance": cloud.instance(instance_type, root=root), "noise_floor": load_noise_floor(name)}
