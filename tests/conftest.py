@@ -18,6 +18,13 @@ class FakeClock:
         self.now_ns += int(ns)
 
 
+@pytest.fixture(autouse=True)
+def _no_prices_of_a_developer_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every test begins with the shipped facts alone, as on a machine of a new user."""
+    monkeypatch.delenv("TRNBENCH_PRICES", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+
+
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children answer in this process: seconds less each, and nothing that kills a child can be tested."""

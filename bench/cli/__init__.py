@@ -10,13 +10,13 @@ import click
 from bench import __version__
 
 COMMANDS = {
-    "list": ("bench.cli.list", "What there is: workloads, backends, scenarios, suites."),
+    "list": ("bench.cli.list", "What there is: workloads, backends, suites, chips, instances, claims."),
     "doctor": ("bench.cli.doctor", "What this machine can run, and how well it can be timed."),
     "run": ("bench.cli.run", "Measure workloads, store a record each, print a table."),
     "ab": ("bench.cli.ab", "Tell two cases apart: both warm, alternated in one run."),
     "show": ("bench.cli.show", "One record in full: ledger, parity, environment."),
     "compare": ("bench.cli.compare", "Ratios with intervals between two sets of records."),
-    "report": ("bench.cli.report", "Stored records as a table: terminal, md, csv or json."),
+    "report": ("bench.cli.report", "Records with their cost: terminal, md, html, csv, json or parquet."),
     "verdict": ("bench.cli.verdict", "The claims against the evidence: supported, refuted, or on which condition."),
     "export": ("bench.cli.export", "Records to other tools' formats (pytest-benchmark, csv)."),
     "import": ("bench.cli.import_", "Other tools' results into the store."),
