@@ -19,8 +19,8 @@ from pytest_benchmark.stats import Stats
 from bench.case import Case
 from bench.cli import main
 from bench.errors import BenchError
+from bench.exchange.pytest_benchmark import export_document, import_document, parse, step_stats
 from bench.record import Record, schema
-from bench.report.pytest_benchmark import export_document, import_document, parse, step_stats
 from bench.store import Store
 from tests.records import failed_record, make_record
 

@@ -30,9 +30,9 @@ def command(ctx: click.Context, results: tuple[str, ...], kind: str, output: str
     """
     import json
 
+    from bench.exchange.pytest_benchmark import can_export, export_document
     from bench.report.frame import latest
     from bench.report.plain import to_csv
-    from bench.report.pytest_benchmark import can_export, export_document
     from bench.store import open_results
 
     loaded = open_results(results_or_default(results), samples=kind != "csv")

@@ -136,8 +136,9 @@ def _foreign(entry: dict[str, Any], document: dict[str, Any]) -> Record:
         options={key: value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
                  for key, value in (entry.get("params") or {}).items()})
     processor = (machine.get("cpu") or {}).get("brand_raw")
+    run_id = f"pytest-{at[:19].replace('-', '').replace(':', '')}-{digest}"
     return Record(
-        run_id=f"pytest-{at[:19].replace('-', '').replace(':', '')}-{digest}", case=case,
+        run_id=run_id, case=case,
         started_at=at, ended_at=at, status="valid", warnings=(UNCHECKED,), tier="published",
         tool={"name": "pytest-benchmark", "version": document.get("version"),
               "commit": (document.get("commit_info") or {}).get("id")},
@@ -146,6 +147,8 @@ def _foreign(entry: dict[str, Any], document: dict[str, Any]) -> Record:
         work={"item": "call", "items_per_step": 1}, samples=_samples(stats), metrics=_metrics(stats),
         parity={"status": "unchecked", "reason": UNCHECKED}, canary={"passed": None, "reasons": []},
         device={"name": processor}, children=({"role": "measure", "status": "valid"},),
+        source={"id": run_id, "publisher": "pytest-benchmark result file", "url": None, "date": at[:10],
+                "software": f"pytest-benchmark {document.get('version')}", "notes": None},
         labels={"group": str(entry["group"])} if entry.get("group") else {})
 
 
