@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import threading
 import time
 from datetime import date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -457,8 +459,11 @@ def test_an_upfront_fee_is_spread_over_the_term_and_the_row_says_so(aws: Aws) ->
     assert "105,120.00 USD spread over 26,280 h" in row["note"]
 
 
-def test_the_price_list_s_capacity_blocks_at_nothing_are_no_on_demand_price(aws: Aws) -> None:
-    aws.products("p5.48xlarge")
+@pytest.mark.parametrize("usd", ["0.0000000000", "1.0000000000"])
+def test_the_price_list_s_capacity_blocks_are_no_on_demand_price(aws: Aws, usd: str) -> None:
+    """The list has them at 0 USD; were they at 1, they would be none either."""
+    products = [json.dumps(one).replace("0.0000000000", usd) for one in sample("get_products")["p5.48xlarge"]]
+    aws.of("pricing", "us-east-1").add_response("get_products", {"FormatVersion": "aws_v1", "PriceList": products})
     found = refreshed("--instance", "p5.48xlarge", "--basis", "on-demand", "--region", "us-east-1")
     assert by_basis(found) == {"on-demand": 55.04}
 
@@ -595,6 +600,15 @@ def test_a_refusal_of_one_kind_of_call_leaves_the_others_to_be_tried(aws: Aws, m
     assert "AccessDeniedException" in document["failed"][0]
 
 
+def test_an_answer_of_an_unknown_shape_is_a_failed_call_not_a_stack_trace(aws: Aws, mine: Path) -> None:
+    aws.of("pricing", "us-east-1").add_response("get_products", {
+        "FormatVersion": "aws_v2", "PriceList": ['{"product": {"attributes": {}}}']})
+    result = trnbench("price", "refresh", "--instance", "inf2.xlarge", "--basis", "on-demand", "--region", "us-east-1")
+    assert result.exit_code == 2
+    assert "shape that this version does not know: KeyError('terms')" in result.stderr
+    assert not mine.exists()
+
+
 def test_the_shipped_prices_are_never_written_to(aws: Aws) -> None:
     import bench.catalog
 
@@ -657,7 +671,7 @@ def test_a_profile_that_is_not_there_is_said(no_credentials: None, monkeypatch: 
 
 def test_without_network_it_ends_soon_and_says_so(no_credentials: None, monkeypatch: pytest.MonkeyPatch,
                                                   mine: Path) -> None:
-    """Port 9 of this machine answers nothing; the second kind of call is not tried after the first."""
+    """Port 9 of this machine takes no connection; the second kind of call is not tried after the first."""
     for name, value in {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "NO_PROXY": "127.0.0.1",
                         "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, value)
@@ -670,3 +684,25 @@ def test_without_network_it_ends_soon_and_says_so(no_credentials: None, monkeypa
     assert "Nothing was written" in result.stderr
     assert "The shipped prices go on being used: newest of" in result.stderr
     assert not mine.exists()
+
+
+def test_a_proxy_that_answers_in_place_of_aws_is_no_stack_trace(
+        no_credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nonsense(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(407)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on the test's stderr."""
+
+    server = HTTPServer(("127.0.0.1", 0), Nonsense)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, value in {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "NO_PROXY": "127.0.0.1",
+                        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}.items():
+        monkeypatch.setenv(name, value)
+    result = trnbench("price", "refresh", "--instance", "inf2.xlarge", "--basis", "spot")
+    server.shutdown()
+    server.server_close()
+    assert result.exit_code == 2
+    assert "spot: ResponseParserError" in result.stderr

@@ -90,6 +90,8 @@ def read_live(wants: Sequence[Want], clients: Clients, now: datetime) -> Iterato
             found: Found | CallFailed = reader(part, clients, now)
         except CallFailed as error:
             found, hopeless = error, error.hopeless
+        except (KeyError, TypeError, ValueError) as error:
+            found = CallFailed(f"AWS answered in a shape that this version does not know: {error!r}", hopeless=False)
         yield bases, found
 
 
@@ -117,14 +119,14 @@ def aws_clients() -> Clients:
     """Return what makes clients with the user's own credentials.
 
     BenchError where boto3 is not installed or no credentials are found. A call waits 3 s for a
-    connection and is tried twice, so that a machine without network knows soon.
+    connection and 10 s for an answer and is tried twice, so that a machine without network knows soon.
     """
     try:
         import boto3
         from botocore.config import Config
     except ImportError as error:
         raise BenchError(f"Live prices need boto3: {error}.", fix="pip install 'trnbench[aws]'") from error
-    config = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 2})
+    config = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
     try:
         with _failures("looking for credentials"):
             session = boto3.Session()
@@ -370,6 +372,7 @@ def _pages(client: Any, operation: str, key: str, **asked: Any) -> Iterator[Any]
 def _failures(doing: str) -> Iterator[None]:
     """What botocore raises, as CallFailed with one line. Only a refusal leaves hope for another call."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -377,6 +380,6 @@ def _failures(doing: str) -> Iterator[None]:
         told = error.response.get("Error", {})
         text = " ".join(str(told.get("Message", "")).split())
         raise CallFailed(f"{told.get('Code', 'refused')} from {doing}: {text}", hopeless=False) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:  # the second: a proxy that answers in AWS's place
         raise CallFailed(f"{type(error).__name__} from {doing}: {' '.join(str(error).split())}",
                          hopeless=True) from error
