@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,19 @@ def test_slow_answers_share_one_deadline(tmp_path: Path, monkeypatch: pytest.Mon
         found = on("aws", tmp_path, server)
         assert time.monotonic() - started < 0.7
     assert found["source"] == "dmi"
+
+
+def test_what_is_no_http_is_a_reason(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        def greet() -> None:
+            with stranger.accept()[0] as line:
+                line.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        found = instance(root=firmware(tmp_path, **DMI["gcp"]), environ=NOBODY,
+                         address=f"http://127.0.0.1:{stranger.getsockname()[1]}")
+    assert found["type"] is None
+    assert "could not be asked" in found["reason"]
 
 
 def test_a_refused_connection_is_a_reason(tmp_path: Path) -> None:

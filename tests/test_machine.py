@@ -223,6 +223,7 @@ def test_virtual_machines_are_told_from_bare_metal_only_where_something_says_so(
 @pytest.mark.skipif(sys.platform != "linux", reason="containers are looked for on Linux only")
 @pytest.mark.parametrize(("files", "expected"), [
     ({".dockerenv": ""}, "docker"), ({"run/.containerenv": ""}, "podman"),
+    ({"etc/hosts": "# Kubernetes-managed hosts file.\n127.0.0.1 localhost\n"}, "kubernetes"),
     ({"var/run/secrets/kubernetes.io/x": "", ".dockerenv": ""}, "kubernetes"),
     ({"proc/1/cgroup": "0::/lxc/a\n"}, "lxc"), ({"proc/1/cgroup": "0::/\n"}, "none")])
 def test_a_container_is_known_by_its_marker(tmp_path: Path, files: dict[str, str], expected: str) -> None:

@@ -105,7 +105,8 @@ def _virtualised(root: Path) -> bool | None:
 def _container(root: Path) -> str:
     groups = (read(root, "proc/1/cgroup") or "") + (read(root, "proc/self/cgroup") or "")
     kubernetes = root / "var/run/secrets/kubernetes.io"
-    signs = {"kubernetes": kubernetes.exists() or "kubepods" in groups,
+    hosts = read(root, "etc/hosts") or ""  # the kubelet's own, where a pod has no service account's token
+    signs = {"kubernetes": kubernetes.exists() or "kubepods" in groups or hosts.startswith("# Kubernetes-managed"),
              "podman": (root / "run/.containerenv").exists() or "libpod" in groups,
              "docker": (root / ".dockerenv").exists() or "/docker" in groups,
              "lxc": "/lxc" in groups}
