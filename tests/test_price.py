@@ -475,6 +475,14 @@ def test_a_type_that_the_list_has_not_is_left_out_and_said(aws: Aws, mine: Path)
     assert not mine.exists()
 
 
+def test_a_product_at_nothing_is_no_price(aws: Aws, mine: Path) -> None:
+    products = [json.dumps(one).replace("55.0400000000", "0") for one in sample("get_products")["p5.48xlarge"]]
+    aws.of("pricing", "us-east-1").add_response("get_products", {"FormatVersion": "aws_v1", "PriceList": products})
+    found = refreshed("--instance", "p5.48xlarge", "--basis", "on-demand", "--region", "us-east-1")
+    assert found["left_out"] == ["p5.48xlarge on-demand us-east-1: not in the price list"]
+    assert not mine.exists()
+
+
 def test_two_prices_for_one_thing_are_none(aws: Aws) -> None:
     products = sample("get_products")["inf2.xlarge"] + sample("get_products")["p4d.24xlarge"]
     aws.of("pricing", "us-east-1").add_response("get_products", {
