@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 BIN=${VENV:-.venv}/bin
 "$BIN/ruff" check bench workloads tests
 "$BIN/mypy" bench workloads
-"$BIN/mypy" --strict bench/errors.py bench/case.py bench/record.py bench/stats bench/machine bench/store bench/report
+"$BIN/mypy" --strict bench/errors.py bench/case.py bench/record.py bench/stats bench/machine bench/catalog bench/store \
+    bench/cost bench/claims bench/exchange bench/report
