@@ -68,7 +68,7 @@ class Results:
 
     def chosen(self, selector: Selector, part: Part) -> list[Record]:
         """The records that a side's selector and the part's scope let in, whatever their state."""
-        ids = set(selector.chips) or {one.id for one in chips() if one.vendor in selector.vendors}
+        ids = selector.chips or tuple(one.id for one in chips() if one.vendor in selector.vendors)
         names: Collection[str | None] = ids if selector.chips or selector.vendors else self._by_chip
         return [record for name in names for record in self._by_chip.get(name, ())
                 if _selected(selector, record) and _in_scope(part, self.likeness(record), record)]
@@ -272,8 +272,8 @@ def _account(values: Sequence[Value], in_pair: bool, why: Sequence[str], other_i
              left_out: list[LeftOut]) -> None:
     """Say of every result of a cell that is in no pair why it is in none."""
     if not in_pair:
-        told = "; ".join(why) + (f" (nearest: {other_id})" if other_id else "")
-        left_out += [(value.record.run_id, told) for value in values]
+        best, told = values[0].record.run_id, "; ".join(why) + (f" (nearest: {other_id})" if other_id else "")
+        left_out += [(value.record.run_id, told.replace(best, value.record.run_id)) for value in values]
         return
     for value in values[1:]:
         left_out.append((value.record.run_id, (value.reason or "not known") if value.number is None

@@ -129,10 +129,10 @@ def _elsewhere(judged: Sequence[_Judged], answer: str, results: Results, terms: 
     if priced is None or terms.usd_per_hour is not None:
         return
     own = _own(priced.part, terms)
-    others = [(basis, dataclasses.replace(own, basis=basis)) for basis in BASES if basis != own.basis]
+    others = [(f"{basis} prices", dataclasses.replace(own, basis=basis)) for basis in BASES if basis != own.basis]
     other = next(name for name in ATTRIBUTIONS if name != own.attribution)
-    told = {"chips": "charged by the chips in use", "instance": "charged by the whole instance"}[other]
-    for name, on in (*others, (f"{own.basis}, {told}", dataclasses.replace(own, attribution=other))):
+    told = {"chips": "only the chips in use charged", "instance": "whole instances charged"}[other]
+    for name, on in (*others, (told, dataclasses.replace(own, attribution=other))):
         again = [_judged(one.part, results, on) if one.part.metric == "usd_per_item" else one for one in judged]
         costs = next(one for one in again if one.part is priced.part)
         if not costs.found.pairs or costs.found.pairs == priced.found.pairs:

@@ -52,7 +52,9 @@ def pair_of(part: Part, ours: Value, theirs: Value) -> Pair:
         ratio=ratio, low=low, high=high, holds=reaches(ratio, low, high, part.ratio), subject_value=ours.number,
         baseline_value=theirs.number, unit=f"{ours.unit} ({ours.name})", tier=tier,
         price_ids=tuple(value.rate.price_id for value in (ours, theirs) if value.rate and value.rate.price_id),
-        notes=_notes(ours, theirs), facts=facts,
+        stale=any(value.rate.stale for value in (ours, theirs) if value.rate), notes=_notes(ours, theirs), facts=facts,
+        warnings=tuple(f"{value.record.run_id}: {warning}" for value in (ours, theirs)
+                       for warning in value.record.warnings),
         reason="the interval spans the claimed ratio" if spans else NO_INTERVAL if low is None else None)
 
 

@@ -76,8 +76,7 @@ def _cost(record: Record, items: str, done: Metric | None, hour: Rate) -> Value:
     if made.number is None or usd is None:
         return Value(record=record, name=name, rate=hour, reason=made.reason or hour.reason)
     high, low = (usd_per_million(usd, bound) if bound else None for bound in (made.low, made.high))
-    notes = [*([hour.assumption] if hour.assumption else []), *hour.notes,
-             *([f"the price {hour.price_id} is stale"] if hour.stale else [])]
+    notes = [*([hour.assumption] if hour.assumption else []), *hour.notes]
     return Value(record=record, name=name, unit="USD", number=usd_per_million(usd, made.number), low=low, high=high,
                  rate=hour, notes=tuple(notes))
 

@@ -23,7 +23,9 @@ class Pair:
     the extremes of both sides' 95 % intervals; None where one published none, and `reason` says so.
     `holds`: whether the claimed ratio is reached, None where the interval spans it. `facts`: what the
     pair is, by dimension (workload, precision, subject, baseline, ...): conditions are told in these.
-    `price_ids`: the rows of the price book it rests on. `tier`: the weaker one of the two sides.
+    `price_ids`: the rows of the price book it rests on, `stale`: one of them is too old to be relied
+    on. `tier`: the weaker one of the two sides.
+    `warnings`: what speaks against the results themselves; `notes`: these, and all else that weakens the pair.
     """
 
     part: str
@@ -39,7 +41,9 @@ class Pair:
     unit: str = ""
     tier: str = "published"
     price_ids: tuple[str, ...] = ()
+    stale: bool = False
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     reason: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,7 +79,10 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elsewhere:
-    """The answer under other terms: another price basis or another share of the bill. `flips`: it differs."""
+    """The answer under other terms: another price basis or another share of the bill. `flips`: it differs.
+
+    `terms` reads after "with": "spot prices", "whole instances charged".
+    """
 
     terms: str
     answer: str

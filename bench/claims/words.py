@@ -44,11 +44,12 @@ def capital(text: str) -> str:
 def sentence(verdict: Verdict, parts: Sequence[Part], found: Sequence[Evidence]) -> str:
     """Return a verdict in full: the answer, on what evidence, each part's numbers, and what would change it."""
     told = [f"{capital(verdict.answer)} ({rests_on(verdict)})."]
-    told += [_part(part, answer, len(parts) > 1) for part, answer in zip(parts, verdict.parts, strict=True)]
+    told += [_part(part, answer, one.pairs, len(parts) > 1)
+             for part, answer, one in zip(parts, verdict.parts, found, strict=True)]
     told += [f"{capital(beat)}." for part, one in zip(parts, found, strict=True) if (beat := _to_beat(part, one))]
     told += [f"Beside it, {cut.name} ({cut.why}): {_cut(cut)}." for cut in verdict.cuts]
-    if flipped := [f"{capital(other.terms)}: {other.answer}" for other in verdict.elsewhere if other.flips]:
-        told.append(f"Other terms give another answer. {'; '.join(flipped)}.")
+    if flipped := [f"with {other.terms}: {other.answer}" for other in verdict.elsewhere if other.flips]:
+        told.append(f"On other terms the answer is another: {'; '.join(flipped)}.")
     return " ".join(told)
 
 
@@ -63,7 +64,13 @@ def rests_on(verdict: Verdict) -> str:
     else:
         pairs = f"{count} pair{'s' if count > 1 else ''}"
         evidence = f"{_not_measured(verdict.pairs)}: {pairs}, weakest tier {verdict.tier}"
-    return f"{evidence}; {verdict.basis} prices as of {verdict.as_of}" if verdict.basis else evidence
+    return f"{evidence}; {verdict.basis} prices as of {verdict.as_of}{_stale(verdict)}" if verdict.basis else evidence
+
+
+def _stale(verdict: Verdict) -> str:
+    """Whether prices are too old to be relied on, and of which day the oldest is: ids of prices end in it."""
+    days = [price.rpartition("/")[2] for pair in verdict.pairs if pair.stale for price in pair.price_ids]
+    return f", stale: the oldest is of {min(days)}" if days else ""
 
 
 def _not_measured(pairs: Sequence[Pair]) -> str:
@@ -75,7 +82,7 @@ def _not_measured(pairs: Sequence[Pair]) -> str:
     return MODELLED if any(pair.tier == "modelled" for pair in pairs) else PUBLISHED_ONLY
 
 
-def _part(part: Part, answer: PartAnswer, named: bool) -> str:
+def _part(part: Part, answer: PartAnswer, pairs: Sequence[Pair], named: bool) -> str:
     lead = f"{capital(part.name)}: {answer.answer}. " if named else ""
     if answer.best is None or answer.median is None:
         return f"{lead}{capital(answer.why)}."
@@ -83,10 +90,20 @@ def _part(part: Part, answer: PartAnswer, named: bool) -> str:
     best, middle = (times(n) + (f", {cheaper(n)}" if cost else "") for n in (answer.best, answer.median))
     spread = f" (95 % interval {times(answer.low)} to {times(answer.high)})" if answer.low and answer.high else ""
     number = f"best {best}" if answer.pairs == 1 else f"best {best}; median {middle}{spread} of {answer.pairs} pairs"
-    text = f"{lead}Claimed {part.claimed} ({times(part.ratio)}): {number}; {answer.why}."
+    rivals = ", ".join(sorted({pair.facts["baseline"] for pair in pairs}))
+    text = f"{lead}Claimed {part.claimed} ({times(part.ratio)}): {number} against {rivals}; {answer.why}."
     if answer.condition:
         text += f" It {answer.condition}."
+    if part.up_to and part.metric != "peak":
+        text += _best(pairs)
     return text + (f" ({capital(part.note)}.)" if part.note else "")
+
+
+def _best(pairs: Sequence[Pair]) -> str:
+    """The pair on which an "up to" claim stands or falls, with all that its publishers say against it."""
+    best = max(pairs, key=lambda pair: pair.ratio or 0)
+    warned = f" ({'; '.join(best.warnings)})" if best.warnings else ""
+    return f" The best pair is {best.subject} against {best.baseline}{warned}."
 
 
 def _to_beat(part: Part, found: Evidence) -> str | None:
@@ -119,7 +136,7 @@ def condition(answers: Sequence[PartAnswer], cuts: Sequence[Cut], elsewhere: Seq
     elif len({one.answer for one in answers}) > 1 or any(one.condition for one in answers):
         told += [f"{one.part}: {_brief(one)}" for one in answers]
     told += [f"with {cut.name} it {_outcome(cut.pairs)}" for cut in cuts if _changes(cut, answers)]
-    told += [f"on {other.terms} it is {other.answer}" for other in elsewhere if other.flips]
+    told += [f"with {other.terms} it is {other.answer}" for other in elsewhere if other.flips]
     return "; ".join(told) or None
 
 

@@ -24,8 +24,8 @@ NUMERIC = frozenset(("best", "median", "pairs", "ratio", "subject is", "baseline
 LEFT_OUT_FIRST = ("tier", "95 %", "on")
 
 HOW = ("Ratio above 1: the subject is better. \"Up to\" claims are judged by the best pair and by none reversing, "
-       "others by every pair; best and median are of a claim's first part. Pairs share results, so the interval of "
-       "a median says how far the pairs scatter, not how sure the answer is.")
+       "others by every pair; best, median and pairs are those of a claim's first part. Pairs share results, so the "
+       "interval of a median says how far the pairs scatter, not how sure the answer is.")
 
 Flip = tuple[Verdict, Verdict]
 """The verdicts on one claim on two days, the earlier first."""
@@ -40,7 +40,7 @@ def render_terminal(verdicts: Sequence[Verdict], console: Console, *, full: bool
     if since is not None:
         print_list(console, f"Answers that differ from those with prices as of {since}", _flips(flipped or ()))
     print_list(console, "Files passed over", _problems(problems))
-    console.print(HOW, markup=False, highlight=False)
+    console.print(HOW, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def render_markdown(verdicts: Sequence[Verdict], *, full: bool, flipped: Sequence[Flip] | None = None,
@@ -90,13 +90,15 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
 
 def _pair_json(pair: Pair) -> dict[str, Any]:
     return {f.name: getattr(pair, f.name) for f in dataclasses.fields(pair)} | {
-        "price_ids": list(pair.price_ids), "notes": list(pair.notes), "facts": dict(pair.facts)}
+        "price_ids": list(pair.price_ids), "notes": list(pair.notes), "warnings": list(pair.warnings),
+        "facts": dict(pair.facts)}
 
 
 def _cells(verdict: Verdict) -> dict[str, str]:
     return {"claim": verdict.claim.id, "answer": verdict.answer, "best": _times(verdict.best),
             "median": _times(verdict.median), "95 %": _span(verdict.low, verdict.high),
-            "pairs": str(len(verdict.pairs)), "tier": verdict.tier or text.UNKNOWN,
+            "pairs": str(verdict.parts[0].pairs if verdict.parts else len(verdict.pairs)),
+            "tier": verdict.tier or text.UNKNOWN,
             "on": f"{verdict.basis} {verdict.as_of}" if verdict.basis else text.UNKNOWN,
             "title": text.plain(verdict.claim.title)}
 
