@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -24,7 +25,7 @@ UNSTATED = "unstated"
 Scalar = str | int | float | bool | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """What to run. Two equal cases have one `id`, on any machine and in any process.
 
@@ -74,12 +75,12 @@ class Case:
     def __hash__(self) -> int:
         return hash(self.id)
 
-    @property
+    @functools.cached_property  # a report asks thousands of records which case they are of
     def id(self) -> str:
         """Twelve hex digits over everything that changes what is run."""
         return _digest({k: v for k, v in self.to_json().items() if k not in _PATHS})
 
-    @property
+    @functools.cached_property
     def work_id(self) -> str:
         """Twelve hex digits over the work alone: equal where two backends or set-ups do the same."""
         return _digest({name: getattr(self, name) for name in WORK_FIELDS})

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.record import PHASES, STATUSES, TIERS, Record, schema
+from bench.report import frame
 from bench.store import Store, open_results
+from bench.store.reading import Reader, read_plainly, without_bulk
 from tests.records import failed_record, make_record
 
 
@@ -298,6 +304,90 @@ def test_samples_can_be_left_out_of_what_is_read(tmp_path: Path) -> None:
     (record,) = store.load_all(samples=False).records
     assert record.samples == {}
     assert record.metric("samples_per_second") == make_record(rounds=3).metric("samples_per_second")
+
+
+# -- the fast reader and the plain one
+
+
+ODD: dict[str, Any] = {"children": ({"role": "measure", "status": "valid", "disturbance": {"disturbed": 1}},)}
+WIDE = [make_record("run-1", rounds=3), failed_record(), make_record(case={"scenario": "generation"}, rounds=2),
+        make_record(tier="published", machine={"name": None}, samples={}, labels={"\u03c0": "\ud800"},
+                    source={"id": "x-1", "url": "https://example.org"}),
+        dataclasses.replace(make_record(), **ODD), dataclasses.replace(make_record(), children=()),
+        make_record(wall_s=3, samples={"children": [[2**70, 0.1]], "steps_per_round": [1]})]
+
+
+def answer(read: Any, text: bytes) -> Record | str:
+    try:
+        found = read(text)
+        assert isinstance(found, Record)
+    except (ValueError, RecursionError):
+        return "refused"
+    return found
+
+
+@pytest.mark.parametrize("record", WIDE)
+def test_a_record_is_read_whole_and_without_its_bulk(record: Record) -> None:
+    text = record.dumps().encode()
+    assert Reader().read(text) == record
+    assert Reader().read(text).dumps().encode() == text  # 3 stays 3, not 3.0
+    assert Reader(samples=False).read(text) == without_bulk(record)
+
+
+def test_without_bulk_says_what_each_child_was_and_whether_it_was_disturbed() -> None:
+    light = without_bulk(make_record(rounds=2, children=1))
+    calm = {"disturbed": False, "why": []}
+    assert light.children == (
+        {"role": "scout", "status": "valid", "reason": None, "disturbance": {"disturbed": None, "why": []}},
+        {"role": "measure", "status": "valid", "reason": None, "disturbance": calm})
+    assert (light.samples, light.tuning) == ({}, {})
+    assert frame.row(light) == frame.row(make_record(rounds=2, children=1))
+
+
+def test_parts_that_are_alike_are_held_once() -> None:
+    reader = Reader(samples=False)
+    one, two = (reader.read(make_record(run_id).dumps().encode()) for run_id in ("run-1", "run-2"))
+    assert one.case is two.case
+    assert one.machine["software"] is two.machine["software"]
+    assert one.children is two.children
+
+
+TEXT = WIDE[0].dumps().encode()
+PIECES = [b"", b"\x00", b"\xff", b'"', b"{", b"}", b"[", b"]", b",", b":", b"-", b"0", b"01", b"1.", b"1e999", b"1e5",
+          b"NaN", b"-Infinity", b"null", b"true", b'"\\ud800"', b'"\xc3\xa9"', b"2e400", b"\n", b'"x"', b"1" * 30,
+          b"\\", b"[]", b"{}"]
+
+
+@settings(max_examples=2_000, deadline=None)
+@given(at=st.integers(0, len(TEXT) - 1), length=st.integers(0, 12), piece=st.sampled_from(PIECES))
+def test_whatever_was_done_to_a_text_both_readers_give_one_answer(at: int, length: int, piece: bytes) -> None:
+    text = TEXT[:at] + piece + TEXT[at + length:]
+    plain = answer(read_plainly, text)
+    assert answer(Reader().read, text) == plain
+    light = plain if isinstance(plain, str) else without_bulk(plain)
+    assert answer(Reader(samples=False).read, text) == light
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.data())
+def test_whatever_value_was_put_in_both_readers_give_one_answer(data: st.DataObject) -> None:
+    value = json.loads(TEXT)
+    parent, key = data.draw(st.sampled_from(list(places_in(value))))
+    parent[key] = data.draw(st.sampled_from(
+        [None, True, 0, -1, 2**70, 0.5, "", "x", [], [1], [None], [[1]], {}, {"a": 1}, {"a": None}, [{}], [[["1"]]]]))
+    text = json.dumps(value).encode()
+    plain = answer(read_plainly, text)
+    assert answer(Reader().read, text) == plain
+    light = plain if isinstance(plain, str) else without_bulk(plain)
+    assert answer(Reader(samples=False).read, text) == light
+
+
+def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a JSON value, as what it is in and its key there."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from places_in(value[key])
 
 
 # -- finding and merging

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": ("bench.cli.export", "Records to other tools' formats (pytest-benchmark, csv)."),
     "import": ("bench.cli.import_", "Other tools' results into the store."),
     "price": ("bench.cli.price", "The price book: show it, set a rate of your own, refresh it from AWS."),
+    "results": ("bench.cli.results", "Look after a store: compact it."),
 }
 
 

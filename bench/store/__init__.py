@@ -1,37 +1,24 @@
-"""Where records live: a folder of JSON files, or an object-store URL. Written once, never edited."""
+"""Where records live: a folder of JSON files, or an object-store URL. Written once, never edited.
+
+`compact` gathers many JSON files in a few Parquet files; whoever reads a store sees no difference.
+"""
 
 from __future__ import annotations
 
-import gc
-import json
+import contextlib
+import importlib.util
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 
 from bench.errors import BenchError, nearest
 from bench.record import Record, RecordError
-from bench.store.places import Place, place_for
+from bench.store.compacted import Part
+from bench.store.load import UNREADABLE, compacted_ids, load, stream, twice
+from bench.store.loaded import Loaded, Problem, in_order, why
+from bench.store.places import RUN_ID, Place, is_compacted, place_for
+from bench.store.reading import Reader
 
-__all__ = ["Loaded", "Problem", "Store", "open_results", "record_path"]
-
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A file that was passed over, and why. It is left as it is."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Records in the order they were started, and the files that gave none."""
-
-    records: tuple[Record, ...] = ()
-    problems: tuple[Problem, ...] = ()
+__all__ = ["Loaded", "Problem", "Store", "open_results", "record_path", "stream_results"]
 
 
 class Store:
@@ -49,6 +36,8 @@ class Store:
         """
         name = record_path(record)
         try:
+            if self._compacted_texts(record.run_id):
+                raise FileExistsError(name)
             return self._place.write_new(name, record.dumps().encode())
         except FileExistsError as error:
             raise BenchError(f"Record {record.run_id} is in {self.location} already.",
@@ -69,48 +58,85 @@ class Store:
 
     def holds(self, record: Record) -> bool:
         """Whether this very record is stored here already."""
-        name = record_path(record)
-        return any(stored == record for stored in _load(self._place, [name], samples=True).records)
+        stored = load(self._place, [record_path(record)]).records
+        texts = self._compacted_texts(record.run_id)
+        return record in stored or any(Reader().read(text) == record for text in texts)
 
     def load_all(self, *, samples: bool = True) -> Loaded:
         """Read every record. A file that is none is named in `problems`, never fatal.
 
-        `samples=False` drops the raw times as each record is read: a report of thousands of records
-        needs none, and they are nearly all of the memory.
+        `samples=False` drops the raw times as each record is read, and the rest that no table of
+        records needs (see `bench.store.reading.Reader`): they are nearly all of the memory.
         """
-        return _load(self._place, self._place.names(), samples)
+        return load(self._place, self._place.names(), samples=samples)
 
     def find(self, prefix: str) -> Record:
         """Return the one record whose run_id begins with `prefix`; BenchError for none or several."""
-        by_id = {_stem(name): name for name in self._place.names()}
+        by_id, problems = self._ids()
         hits = [prefix] if prefix in by_id else sorted(i for i in by_id if i.startswith(prefix))
         if not hits:
-            raise BenchError(f"No record {prefix!r} in {self.location}.{nearest(prefix, list(by_id))}",
+            unread = "".join(f" {p.path} cannot be read: {p.reason}." for p in problems)
+            raise BenchError(f"No record {prefix!r} in {self.location}.{nearest(prefix, list(by_id))}{unread}",
                              fix="`trnbench report` lists run ids; --results names another place.")
         if len(hits) > 1:
             raise BenchError(f"{prefix!r} begins {len(hits)} run ids: {', '.join(hits[:5])}"
                              f"{', …' if len(hits) > 5 else ''}.", fix="give more of the run id.")
-        loaded = _load(self._place, [by_id[hits[0]]], samples=True)
-        for problem in loaded.problems:
-            raise BenchError(f"{problem.path} cannot be read: {problem.reason}.",
-                             fix="choose another record; the file was left as it is.")
-        return loaded.records[0]
+        return self._read(by_id[hits[0]], hits[0])
+
+    def _ids(self) -> tuple[dict[str, str], tuple[Problem, ...]]:
+        """Files' names by the run_ids in them, and the compacted files that cannot be read."""
+        names = list(self._place.names())
+        compacted, problems = compacted_ids(self._place, names)
+        in_json = {_stem(name): name for name in names if not is_compacted(self._place.shown(name))}
+        return in_json | compacted, problems
+
+    def _read(self, name: str, run_id: str) -> Record:
+        path = self._place.shown(name)
+        try:
+            in_json = not is_compacted(path)
+            for text in [self._place.read(name)] if in_json else Part(self._place, name).texts_of(run_id):
+                return Reader().read(text)
+            raise RecordError(f"run_id {run_id} is in its index alone")
+        except UNREADABLE as error:
+            raise BenchError(f"{path} cannot be read: {why(error)}.",
+                             fix="choose another record; the file was left as it is.") from error
+
+    def _compacted_texts(self, run_id: str) -> list[bytes]:
+        """Texts that compacted files of this place hold of a run_id; none where nothing can look into them."""
+        if importlib.util.find_spec("pyarrow") is None:
+            return []
+        texts: list[bytes] = []
+        for name in self._place.top_names():
+            if is_compacted(self._place.shown(name)):
+                with contextlib.suppress(*UNREADABLE):  # a damaged one is told when it is read; saving goes on
+                    texts += Part(self._place, name).texts_of(run_id)
+        return texts
 
 
-def open_results(paths: Sequence[str], *, samples: bool = True) -> Loaded:
-    """Read and merge folders, URLs and single record files; the same record twice counts once.
+def open_results(paths: Sequence[str], *, samples: bool = True, outdated: bool = True) -> Loaded:
+    """Read and merge folders, URLs and single files; the same record twice counts once.
 
-    BenchError for a path that is not there at all.
+    `samples` as in `Store.load_all`. `outdated=False` may leave out a record if a later one of the same
+    case on the same machine, of the same tier, is there: for readers that show the newest alone, who then
+    choose among what is left. BenchError for a path that is not there at all.
     """
-    parts = [_open_one(path, samples) for path in paths]
+    parts = [load(place, place.names(), samples=samples, outdated=outdated) for place in _places(paths)]
     problems = [problem for part in parts for problem in part.problems]
     merged: dict[str, Record] = {}
     for path, part in zip(paths, parts, strict=True):
         for record in part.records:
             if merged.setdefault(record.run_id, record) != record:
-                problems.append(Problem(path, f"run_id {record.run_id} is there twice with other content: "
-                                              "the first one read is kept"))
-    return Loaded(_in_order(merged.values()), tuple(problems))
+                problems.append(twice(path, record.run_id))
+    return Loaded(in_order(merged.values()), tuple(problems))
+
+
+def stream_results(paths: Sequence[str], problems: list[Problem]) -> Iterator[Record]:
+    """Yield what `open_results(paths, samples=False)` holds, in its order, without holding it.
+
+    For more records than memory has room for: of compacted files a few thousand records are held at a
+    time (JSON files' records all are). Problems are added to the list as they are met.
+    """
+    yield from stream(_places(paths), problems)
 
 
 def record_path(record: Record) -> str:
@@ -131,58 +157,10 @@ def _stem(name: str) -> str:
     return name.rsplit("/", 1)[-1].removesuffix(".json")
 
 
-def _open_one(path: str, samples: bool) -> Loaded:
-    place = place_for(path)
-    if not place.exists():
-        raise BenchError(f"No results at {path!r}.",
-                         fix="measure some with `trnbench run`, or pass the folder that has them.")
-    return _load(place, place.names(), samples)
-
-
-def _load(place: Place, names: Iterable[str], samples: bool) -> Loaded:
-    records: dict[str, Record] = {}
-    problems = []
-    with _gc_held():
-        for name in names:
-            try:
-                record = _parse(place.read(name))
-                if record.run_id in records:
-                    raise RecordError(f"run_id {record.run_id} was read from another file already")
-                records[record.run_id] = record if samples else replace(record, samples={})
-            except (OSError, ValueError, RecursionError) as error:
-                problems.append(Problem(place.shown(name), _why(error)))
-    return Loaded(_in_order(records.values()), tuple(problems))
-
-
-def _parse(content: bytes) -> Record:
-    if not content.strip():
-        raise RecordError("empty file")
-    return Record.from_json(json.loads(content, parse_constant=_refuse_constant))
-
-
-def _refuse_constant(name: str) -> None:
-    raise RecordError(f"{name} in a record, where unknown is null")
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"not whole JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-    if isinstance(error, OSError):
-        return f"unreadable: {error.strerror or error}"
-    return " ".join(str(error).split())
-
-
-def _in_order(records: Iterable[Record]) -> tuple[Record, ...]:
-    return tuple(sorted(records, key=lambda record: (record.started_at, record.run_id)))
-
-
-@contextmanager
-def _gc_held() -> Iterator[None]:
-    """Hold garbage collection off: parsing makes many lists and no garbage cycles."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+def _places(paths: Sequence[str]) -> list[Place]:
+    places = [place_for(path) for path in paths]
+    for path, place in zip(paths, places, strict=True):
+        if not place.exists():
+            raise BenchError(f"No results at {path!r}.",
+                             fix="measure some with `trnbench run`, or pass the folder that has them.")
+    return places

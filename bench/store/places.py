@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
+import stat
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from bench.errors import BenchError
+
+COMPACTED = re.compile(r"compact-[0-9a-f]+\.parquet")
+"""What a file of many records is named, see `bench.store.compacted`."""
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
+"""What may name a record and its file."""
 
 
 class Place(Protocol):
@@ -19,12 +28,20 @@ class Place(Protocol):
     def exists(self) -> bool: ...
 
     def names(self) -> Iterator[str]:
-        """Names ending in `.json` in order, hidden ones left out; none where nothing is there."""
+        """Names of `.json` and compacted files in order, hidden ones left out; none where nothing is there."""
+
+    def top_names(self) -> list[str]:
+        """Those of `names` that lie in no folder below the location."""
 
     def read(self, name: str) -> bytes: ...
 
+    def open(self, name: str) -> BinaryIO:
+        """Open a file to be read here and there."""
+
     def write_new(self, name: str, content: bytes) -> str:
         """Write a file whole or not at all; return its path. FileExistsError where it is there."""
+
+    def remove(self, name: str) -> None: ...
 
     def try_writing(self) -> None:
         """OSError unless a file can be written here."""
@@ -40,6 +57,15 @@ def place_for(location: str) -> Place:
     return ObjectStore(location) if "://" in location else Folder(location)
 
 
+def is_compacted(path: str) -> bool:
+    """Whether a file of this path holds many records; one that a user names may have any name."""
+    return path.endswith(".parquet")
+
+
+def _is_record_file(file: str) -> bool:
+    return not file.startswith(".") and (file.endswith(".json") or COMPACTED.fullmatch(file) is not None)
+
+
 class Folder:
     """A folder on a file system."""
 
@@ -50,26 +76,52 @@ class Folder:
         return os.path.exists(self.root)
 
     def names(self) -> Iterator[str]:
-        if os.path.isfile(self.root):
+        if os.path.isdir(self.root):
+            yield from self._below("")
+        elif os.path.isfile(self.root):
             yield ""
-            return
-        unlisted: list[str] = []
-        for folder, folders, files in os.walk(self.root, onerror=lambda e: unlisted.append(e.filename)):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for file in sorted(files):
-                if file.endswith(".json") and not file.startswith("."):
-                    yield os.path.relpath(os.path.join(folder, file), self.root)
-        if self.exists():
-            yield from (os.path.relpath(folder, self.root) for folder in unlisted)  # `read` says why
+
+    def _below(self, folder: str) -> Iterator[str]:
+        """Names under a folder, its own files first. Links to folders are not followed.
+
+        A folder that cannot be listed is named itself, so that `read` says why.
+        """
+        files, folders = [], []
+        try:
+            with os.scandir(self.shown(folder)) as entries:
+                for entry in entries:
+                    if not entry.is_dir():
+                        files += [entry.name] if _is_record_file(entry.name) else []
+                    elif not entry.name.startswith(".") and not entry.is_symlink():
+                        folders.append(entry.name)
+        except OSError:
+            yield folder
+        inside = f"{folder}/" if folder else ""
+        for file in sorted(files):
+            yield inside + file
+        for below in sorted(folders):
+            yield from self._below(inside + below)
+
+    def top_names(self) -> list[str]:
+        if os.path.isfile(self.root):
+            return [""]
+        found = os.listdir(self.root) if os.path.isdir(self.root) else []
+        return sorted(file for file in found if _is_record_file(file))
 
     def read(self, name: str) -> bytes:
-        path = self.shown(name)
-        if os.path.isdir(path):
-            os.listdir(path)
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise OSError(None, "not a regular file")  # opening a named pipe would wait for ever
-        with open(path, "rb") as file:
+        with self.open(name) as file:
             return file.read()
+
+    def open(self, name: str) -> BinaryIO:
+        path = self.shown(name)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe would wait for ever
+        kind = os.fstat(handle).st_mode
+        if not stat.S_ISREG(kind):
+            os.close(handle)
+            if stat.S_ISDIR(kind):
+                os.listdir(path)
+            raise OSError(None, "not a regular file")
+        return io.FileIO(handle)
 
     def write_new(self, name: str, content: bytes) -> str:
         path = self.shown(name)
@@ -85,6 +137,9 @@ class Folder:
         for changed in (folder, os.path.dirname(folder), self.root):
             _sync_folder(changed)
         return path
+
+    def remove(self, name: str) -> None:
+        os.unlink(self.shown(name))
 
     def try_writing(self) -> None:
         _make_folder(self.root)
@@ -123,14 +178,31 @@ class ObjectStore:
             paths = self._fs.find(self._root) if self._fs.exists(self._root) else []
         for path in sorted(paths):
             name = path[len(self._root):].lstrip("/")
-            hidden = any(part.startswith(".") for part in name.split("/"))
-            if not name or (name.endswith(".json") and not hidden):
+            *folders, file = name.split("/")
+            hidden = any(folder.startswith(".") for folder in folders)
+            if not name or (_is_record_file(file) and not hidden):
                 yield name
+
+    def top_names(self) -> list[str]:
+        with _as_oserror():
+            self._fs.invalidate_cache()
+            paths = self._fs.ls(self._root, detail=False) if self._fs.exists(self._root) else []
+        names = [path.rstrip("/")[len(self._root):].lstrip("/") for path in paths]
+        return sorted(name for name in names if not name or _is_record_file(name))
 
     def read(self, name: str) -> bytes:
         with _as_oserror():
             content: bytes = self._fs.cat_file(self._path(name))
         return content
+
+    def open(self, name: str) -> BinaryIO:
+        with _as_oserror():
+            file: BinaryIO = self._fs.open(self._path(name), "rb")
+        return file
+
+    def remove(self, name: str) -> None:
+        with _as_oserror():
+            self._fs.rm_file(self._path(name))
 
     def write_new(self, name: str, content: bytes) -> str:
         path = self._path(name)
