@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
+import random
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from bench.catalog.alike import unlike
+from bench.catalog.published import published_records
 from bench.errors import BenchError
 from bench.exchange import Given, Unusable, format_of, import_file
 from bench.exchange.vllm import goodput_objectives, tpot_definition
@@ -341,6 +346,20 @@ def test_a_table_of_results_is_read_under_the_headings_of_any_round(headings: st
     assert "latency alone" in why_not(single, "samples_per_second")
 
 
+@pytest.mark.parametrize(("model", "units", "like"), [
+    ("bert-99", "Samples/s", "mlperf-inf-v3.0-005"), ("resnet", "Queries/s", "mlperf-inf-v3.0-009"),
+    ("llama2-70b-99", "Tokens/s", "mlperf-inf-v4.1-011"), ("mixtral-8x7b", "Tokens/s", "mlperf-inf-v4.1-013"),
+    ("stable-diffusion-xl", "Samples/s", "mlperf-inf-v4.1-015"), ("gptj-99", "Samples/s", "mlperf-inf-v4.1-009"),
+    ("llama3.1-8b", "Tokens/s", "mlperf-inf-v5.1-003"), ("llama3.1-8b", "Tokens/s", "mlperf-inf-v5.1-004")])
+def test_an_imported_result_is_held_against_the_shipped_ones_of_its_benchmark(model: str, units: str,
+                                                                              like: str) -> None:
+    (shipped,) = [record for record in published_records()[0] if record.run_id == like]
+    row = next(csv.DictReader(io.StringIO(mlperf_table("checker"))))
+    own = one(json.dumps([row | {"MlperfModel": model, "Units": units, "weight_data_types": shipped.case.dtype,
+                                 "Scenario": shipped.case.scenario.title()}]))
+    assert unlike(own, shipped) == []
+
+
 def test_rows_of_power_are_passed_over_with_the_reason() -> None:
     rows = list(csv.DictReader(io.StringIO(mlperf_table("checker"))))
     rows[1] |= {"Units": "Watts", "Result": "350"}
@@ -406,6 +425,19 @@ def test_the_command_line_refuses_a_chip_that_the_file_contradicts() -> None:
     assert "its chip is l40s, and the command line says t4" in found.problems[0]
 
 
+def test_a_known_benchmark_cannot_be_called_another_workload() -> None:
+    found = import_file(mlperf_table("checker").encode(), "f", Given(workload="resnet50", size="full"))
+    assert found.records == ()
+    assert "it is a result of bert:large, and --workload says resnet50:full" in found.problems[0]
+
+
+def test_samples_of_a_workload_of_images_are_images() -> None:
+    record = records(neuronperf_csv(), workload="resnet50", size="full", **DAY)[0]
+    assert value(record, "images_per_second") == pytest.approx(1095.4)
+    assert record.metric("samples_per_second") is None
+    assert (record.work["item_definition"], "sequence_reason" in record.work) == ("images", False)
+
+
 def test_without_a_date_in_file_or_options_nothing_is_imported() -> None:
     found = import_file(neuronperf_csv().encode(), "f", Given())
     assert found.records == ()
@@ -449,6 +481,38 @@ def test_what_is_wrong_is_named_and_passed_over(content: str | bytes, told: str,
     assert told in done.stderr
     assert done.exit_code == code, done.output
     assert len(json.loads(done.stdout)["stored"]) == (1 if code == 0 else 0)
+
+
+def places(values: Any, so_far: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths to all parts of a document, of long lists the first two."""
+    inner = values.items() if isinstance(values, dict) else enumerate(values[:2]) if isinstance(values, list) else ()
+    for key, value in inner:
+        yield (*so_far, key)
+        yield from places(value, (*so_far, key))
+
+
+GARBAGE = [None, True, -1, 0, 1e308, "x", "", [], {}, [1, "a"], {"a": 1}, 1.5, 10**30, "\x00", [[1]]]
+
+
+@pytest.mark.parametrize("document", [
+    vllm_result(requests=5), vllm_result(requests=5, detailed=True) | {"goodput": {"ttft": 3}, "request_goodput": 2},
+    *map(optimum_report, ("forward", "generate", "train")), json.loads(sample("optimum/gpt2-report.json")),
+    list(csv.DictReader(io.StringIO(mlperf_table("checker"))))])
+def test_garbage_anywhere_is_told_or_makes_a_record_that_fits_the_schema(document: Any) -> None:
+    draw = random.Random(7)
+    for place in draw.sample(found := list(places(document)), min(25, len(found))):
+        for garbage in draw.sample(GARBAGE, 4):
+            changed = copy.deepcopy(document)
+            part = changed
+            for key in place[:-1]:
+                part = part[key]
+            part[place[-1]] = garbage
+            try:
+                imported = import_file(json.dumps(changed).encode(), "f", Given(**DAY))
+            except Unusable:
+                continue
+            for record in imported.records:
+                jsonschema.Draft202012Validator(schema()).validate(json.loads(record.dumps()))
 
 
 def test_a_csv_with_other_columns_is_refused_by_the_format_that_is_asked_for(tmp_path: Path) -> None:

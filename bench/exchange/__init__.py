@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from bench.errors import BenchError
 from bench.exchange import mlperf, neuronperf, optimum, vllm
-from bench.exchange.foreign import Given, Result, Unusable, documents, record_of
+from bench.exchange.foreign import WRONG_SHAPE, Given, Result, Unusable, documents, record_of, why
 from bench.record import Record
 
 __all__ = ["Given", "Imported", "Unusable", "format_of", "import_file"]
@@ -37,15 +38,25 @@ def import_file(content: bytes, name: str, given: Given, kind: str | None = None
     if kind == "pytest-benchmark":
         return _pytest_benchmark(text, given)
     records, problems = [], []
-    for found in _importer(kind, text)(text, name):
+    for found in _results(_importer(kind, text)(text, name)):
         if isinstance(found, str):
             problems.append(found)
             continue
         try:
             records.append(_checked(record_of(found, given)))
-        except Unusable as error:
-            problems.append(f"{found.model}: {error}")
+        except WRONG_SHAPE as error:
+            problems.append(f"{found.model}: {why(error)}")
+        except BenchError as error:
+            problems.append(f"{found.model}: {error.what}")
     return Imported(tuple(records), tuple(problems))
+
+
+def _results(found: Iterator[Result | str]) -> list[Result | str]:
+    """All results of a file; Unusable for one of another shape than its tool writes."""
+    try:
+        return list(found)
+    except WRONG_SHAPE as error:
+        raise Unusable(why(error)) from error
 
 
 def format_of(text: str) -> str:
@@ -108,7 +119,6 @@ def _checked(record: Record) -> Record:
 
 
 def _pytest_benchmark(text: str, given: Given) -> Imported:
-    from bench.errors import BenchError
     from bench.exchange.pytest_benchmark import import_document, parse
 
     if given != Given():

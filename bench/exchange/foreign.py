@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -45,6 +45,17 @@ IMAGE_WORKLOADS = ("resnet50", "vit")
 
 class Unusable(ValueError):
     """A result, or a whole file, that gives no record; the message says why."""
+
+
+WRONG_SHAPE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading a document raises that is not of the shape its tool writes; Unusable among them."""
+
+
+def why(error: Exception) -> str:
+    """Return what was wrong with a document, by the error that reading it raised."""
+    if isinstance(error, Unusable):
+        return str(error)
+    return f"it is not of the form that this tool writes ({type(error).__name__}: {error})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +153,15 @@ def record_of(result: Result, given: Given) -> Record:
     The run_id comes from the file's own content, so that importing it again gives the same record.
     Unusable where the file and the user disagree, or where neither says when it was measured.
     """
+    workload, size = _named(result, given)
+    if result.item == "image" or workload in IMAGE_WORKLOADS:
+        result = _counting_images(result)
     unknown: list[str] = []
     dtype = _dtype(result, given, unknown)
     sequence = _agreed("sequence", result.sequence, given.seq_len, "--seq-len")
     device, hosts = _device(result, given, unknown), _hosts(result, given)
     at = _when(result, given)
     run_id = f"{result.tool}-{at[:10].replace('-', '')}-{digest(result.entry)}"
-    workload, size = _named(result, given)
     unchecked = f"imported from {result.tool}: parity and canary not checked"
     return Record(
         run_id=run_id, started_at=at, ended_at=at, status=result.status, reasons=result.reasons, tier="published",
@@ -257,10 +270,19 @@ def _agreed(what: str, said: str | None, given: str | None, option: str) -> str 
 
 
 def _named(result: Result, given: Given) -> tuple[str, str]:
-    """Workload and size: the user's word first, as a model's name in a file may be any text."""
-    if given.workload:
-        return given.workload, given.size or "published"
-    return result.workload or result.model, result.size or "published"
+    """Workload and size: the user's word, but where the file names a benchmark that is known."""
+    said = (result.workload, result.size or "published")
+    told = (given.workload, given.size or "published")
+    if result.workload and given.workload and said != told:
+        raise Unusable(f"it is a result of {':'.join(map(str, said))}, and --workload says {':'.join(map(str, told))}")
+    return given.workload or result.workload or result.model, told[1] if given.workload else said[1]
+
+
+def _counting_images(result: Result) -> Result:
+    """Samples of image models are images, as our own records of these models count; images have no sequence."""
+    renamed = [replace(m, name=m.name.replace("samples_", "images_"), unit="images/s") if "samples_" in m.name else m
+               for m in result.metrics]
+    return replace(result, item="image", metrics=tuple(renamed), sequenced=False)
 
 
 def _dtype(result: Result, given: Given, unknown: list[str]) -> str:

@@ -15,7 +15,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.exchange.foreign import Result, Unusable, documents, number, number_of, stated_percentile, unknown
+from bench.exchange.foreign import (
+    WRONG_SHAPE,
+    Result,
+    Unusable,
+    documents,
+    number,
+    number_of,
+    stated_percentile,
+    unknown,
+    why,
+)
 from bench.record import Metric
 
 HEADLINE = "MLPerf Results Summary"
@@ -79,7 +89,7 @@ def summary_results(text: str, name: str) -> Iterator[Result]:
         status="invalid" if reasons else "valid", reasons=reasons,
         warnings=_logged(text), notes=f"SUT name: {said.get('sut name')}",
         options={"target_qps": said.get("target_qps")}), model)
-    yield _counting_tokens(result) if tokens else _renamed(result)
+    yield _counting_tokens(result) if tokens else result
 
 
 def table_results(text: str, name: str) -> Iterator[Result | str]:
@@ -93,9 +103,9 @@ def table_results(text: str, name: str) -> Iterator[Result | str]:
     for line, row in enumerate(rows, start=1):
         try:
             yield _row_result({key: value for key, value in row.items() if key})
-        except Unusable as error:
+        except WRONG_SHAPE as error:
             yield f"row {line} ({_cell(row, 'system') or 'no system'}, {_cell(row, 'model')}, " \
-                  f"{_cell(row, 'scenario')}): {error}"
+                  f"{_cell(row, 'scenario')}): {why(error)}"
 
 
 def _lines(text: str) -> dict[str, str]:
@@ -211,14 +221,14 @@ def _row_result(row: Mapping[str, Any]) -> Result:
         software=_cell(row, "software") or None, precision=_cell(row, "precision") or None,
         notes="; ".join(part for part in (_cell(row, "division"), _cell(row, "availability"), _cell(row, "notes"))
                         if part),
-        chip_name=re.sub(r"\s*\(x\d+\)$", "", _cell(row, "accelerator")) or None, nodes=nodes,
+        chip_name=re.sub(r"\s*\(x\d+\)$|^(-|N/A|None)$", "", _cell(row, "accelerator")) or None, nodes=nodes,
         chips=nodes * per_node if nodes and per_node else None,
         options={"round": version, "division": _cell(row, "division")},
         status="invalid" if errors else "valid",
         reasons=(f"the table counts {_cell(row, 'errors')} errors",) if errors else ()), model)
     if units.lower() == "tokens/s":
         return _counting_tokens(result)
-    return _renamed(result)
+    return result
 
 
 def _row_metrics(units: str, value: float, scenario: str, version: str) -> tuple[Metric, ...]:
@@ -243,7 +253,7 @@ def _row_metrics(units: str, value: float, scenario: str, version: str) -> tuple
 def _of_model(result: Result, model: str) -> Result:
     """What a benchmark's name says: our workload where it is the same model, and the quality target."""
     base, _, quality = model.partition("-99")
-    workload, size, item, sequence = MODELS.get(base, (base, "published", "sample", None))
+    workload, size, item, sequence = MODELS.get(base, (None, None, "sample", None))
     target = f"99{quality} %" if base != model else None
     return replace(result, model=base, workload=workload, size=size, item=item, sequence=sequence, quality=target,
                    sequenced=item == "sample", batching=BATCHING if result.scenario == "server" else None,
@@ -252,15 +262,6 @@ def _of_model(result: Result, model: str) -> Result:
 
 def _counting_tokens(result: Result) -> Result:
     return replace(result, item="token", item_definition="output tokens", batching=BATCHING, sequenced=True)
-
-
-def _renamed(result: Result) -> Result:
-    """Samples of image models are images, as our own records of these models count."""
-    if result.item != "image":
-        return result
-    return replace(result, metrics=tuple(
-        replace(m, name=m.name.replace("samples_", "images_"), unit="images/s") if "samples_" in m.name else m
-        for m in result.metrics))
 
 
 def _cell(row: Mapping[str, Any], what: str) -> str:

@@ -12,7 +12,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 
-from bench.exchange.foreign import Result, Unusable, number_of, stated_percentile
+from bench.exchange.foreign import WRONG_SHAPE, Result, Unusable, number_of, stated_percentile, why
 from bench.record import Metric
 
 NEEDED = ("throughput_avg", "n_models", "batch_size")
@@ -31,8 +31,8 @@ def results(text: str, name: str) -> Iterator[Result | str]:
     for line, row in enumerate(reader, start=2):
         try:
             yield _result({key: value for key, value in row.items() if key and value})
-        except Unusable as error:
-            yield f"line {line}: {error}"
+        except WRONG_SHAPE as error:
+            yield f"line {line}: {why(error)}"
 
 
 def _result(row: Mapping[str, str]) -> Result:

@@ -146,7 +146,7 @@ def _described(result: Result, report: _Report) -> Result:
     chips = len(used.split(",")) if used else None
     precision, dtype, warning = _precision(backend)
     versions = {key.removesuffix("_version"): value for key, value in environment.items()
-                if key in ("optimum_benchmark_version", "transformers_version") and value}
+                if key in ("optimum_benchmark_version", "transformers_version") and isinstance(value, str)}
     versions |= {str(backend["name"]): backend["version"]} if backend.get("name") and backend.get("version") else {}
     options: dict[str, Scalar] = {key: backend[key] for key in OPTIONS if isinstance(backend.get(key), (str, bool))}
     return replace(

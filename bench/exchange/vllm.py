@@ -17,6 +17,7 @@ from typing import Any
 from bench.case import Scalar
 from bench.exchange.foreign import (
     PERCENTILES,
+    WRONG_SHAPE,
     Result,
     Unusable,
     documents,
@@ -24,6 +25,7 @@ from bench.exchange.foreign import (
     percentiles_of,
     stated_percentile,
     unknown,
+    why,
 )
 from bench.record import Metric
 
@@ -40,8 +42,8 @@ def results(text: str, name: str) -> Iterator[Result | str]:
     for place, document in enumerate(documents(text), start=1):
         try:
             yield _result(document)
-        except Unusable as error:
-            yield f"result {place}: {error}"
+        except WRONG_SHAPE as error:
+            yield f"result {place}: {why(error)}"
 
 
 def goodput_objectives(stated: Any) -> dict[str, float]:
@@ -256,7 +258,9 @@ def _list(entry: Mapping[str, Any], key: str) -> list[Any]:
 
 def _count(entry: Mapping[str, Any], key: str) -> int | None:
     value = entry.get(key)
-    return None if value is None else int(number(value, key))
+    if value is not None and number(value, key) != int(value):
+        raise Unusable(f"{key} is {value!r}, not a whole number")
+    return None if value is None else int(value)
 
 
 def _at(text: Any) -> str | None:
