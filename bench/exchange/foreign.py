@@ -29,15 +29,11 @@ SIXTEEN_BIT_ONLY = ("inferentia1",)
 """Chips that multiply float32 models in 16 bit. Source: AWS Neuron documentation, NeuronCore-v1."""
 DTYPE_NAMES = {"float32": "fp32", "float": "fp32", "bfloat16": "bf16", "float16": "fp16", "half": "fp16",
                "float8": "fp8", "nvfp4": "fp4"}
-CHIP_NAMES = {
-    "Tesla T4": "t4", "NVIDIA T4": "t4", "NVIDIA A10": "a10", "NVIDIA A10G": "a10g", "NVIDIA A30": "a30",
-    "NVIDIA L4": "l4", "NVIDIA L40S": "l40s", "NVIDIA A100-SXM4-40GB": "a100-40gb",
-    "NVIDIA A100-SXM-40GB": "a100-40gb", "NVIDIA A100-SXM4-80GB": "a100-80gb", "NVIDIA A100-SXM-80GB": "a100-80gb",
-    "NVIDIA A100 80GB PCIe": "a100-pcie-80gb", "NVIDIA A100-PCIe-80GB": "a100-pcie-80gb",
-    "NVIDIA H100 80GB HBM3": "h100-sxm", "NVIDIA H100-SXM-80GB": "h100-sxm", "NVIDIA H200": "h200-sxm",
-    "NVIDIA H200-SXM-141GB": "h200-sxm", "NVIDIA B200": "b200-sxm", "NVIDIA B200-SXM-180GB": "b200-sxm"}
-"""Names that NVIDIA's driver and MLPerf's tables give to chips of the catalog. Only exact ones: an H200 with
-another cooler ("-CTS") is another chip."""
+CHIP_NAMES = {"NVIDIA T4": "t4", "NVIDIA A100-SXM-40GB": "a100-40gb", "NVIDIA A100-SXM-80GB": "a100-80gb",
+              "NVIDIA A100-PCIe-80GB": "a100-pcie-80gb", "NVIDIA H100-SXM-80GB": "h100-sxm",
+              "NVIDIA H200-SXM-141GB": "h200-sxm", "NVIDIA B200-SXM-180GB": "b200-sxm"}
+"""MLPerf's names of chips, where the catalog knows them by their driver's alone. Only exact ones: an H200
+with another cooler ("-CTS") is another chip."""
 _LENGTH = re.compile(r"[1-9]\d*(/[1-9]\d*)?")
 IMAGE_WORKLOADS = ("resnet50", "vit")
 """Workloads whose samples are images, as their own records count them."""
