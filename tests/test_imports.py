@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ROOMS = ("errors", "units", "case", "record", "stats", "machine", "catalog", "store", "cost", "claims",
-         "report", "contracts", "registry", "weights", "backends", "scenarios", "measure", "suites", "worker",
+         "exchange", "report", "contracts", "registry", "weights", "backends", "scenarios", "measure", "suites", "worker",
          "runner", "pairing", "cli", "__main__")
 """From above to below: a file imports from its own room and those before it."""
 

@@ -25,7 +25,12 @@ NUMERIC = frozenset(("USD/h", "USD/chip-h", "age", "before"))
 day_option = click.DateTime(["%Y-%m-%d"])
 
 
-@click.group("price")
+@click.group("price", epilog="""\b
+Examples:
+  trnbench price show inf2.xlarge g6.xlarge
+  trnbench price set trn1.32xlarge --usd-per-hour 11.20 --note "private offer"
+  trnbench price refresh --region us-east-1
+""")
 def command() -> None:
     """The price book: dated rates with basis, region and source; your own beside the shipped ones."""
 
