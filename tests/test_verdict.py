@@ -257,8 +257,8 @@ def test_offline_each_side_enters_with_its_best_batch_and_the_newest_of_equals()
     verdict = verdict_on(result("slow", INF, 200, batch_size=1), result("a", INF, 300, batch_size=8),
                          result("old", GPU, 100, day="2024-01-01"), result("b", GPU, 100, batch_size=4))
     assert ids(verdict) == {("a", "b")}
-    assert why_out(verdict, "slow") == "a is the best result of the same kind"
-    assert why_out(verdict, "old") == "b is the best result of the same kind"
+    assert why_out(verdict, "slow") == "a is a better result of the same kind"
+    assert why_out(verdict, "old") == "b is a better result of the same kind"
 
 
 def test_under_a_load_every_layout_is_a_pair_of_its_own() -> None:
@@ -275,6 +275,18 @@ def test_servers_are_compared_at_as_many_requests_at_a_time() -> None:
     verdict = verdict_on(result("a", INF, 300, scenario="server", batch_size=20),
                          result("b", GPU, 100, scenario="server", batch_size=40))
     assert "requests at a time differs: 20 against 40" in why_out(verdict, "a")
+
+
+def test_the_best_latency_counts_where_another_run_had_the_better_throughput() -> None:
+    def run(run_id: str, chip: str, per_second: float, ms: float) -> Record:
+        return result(run_id, chip, per_second, metrics=(Metric(name="latency_ms_p50", value=ms, unit="ms"),))
+
+    of = claim(part(), part(name="latency", metric="latency"))
+    verdict = verdict_on(run("fast", INF, 300, 9.0), run("soon", INF, 290, 4.0), run("neither", INF, 280, 10.0),
+                         run("b", GPU, 100, 12.0), of=of)
+    assert {pair.part: (pair.subject, pair.ratio) for pair in verdict.pairs} == {
+        "cost": ("fast", pytest.approx(3.0)), "latency": ("soon", pytest.approx(3.0))}
+    assert why_out(verdict, "neither") == "fast is a better result of the same kind"
 
 
 def test_a_mean_latency_is_never_held_against_a_median() -> None:

@@ -1,29 +1,26 @@
 """Which results speak to a part of a claim: the best of each kind on each side, paired where they are alike.
 
-A side's results fall into cells: all that likeness asks for, and the chip. Offline a side may lay its
-work out as it likes, so one cell holds every number of chips; under a load or in training the number
-of chips trades speed against cost, and each is a cell of its own. What was measured here and what
-others published are never in one cell. Each cell enters with its best result, the newest of equals.
+A side's results fall into cells: all that likeness asks for, the chip and, where money or instances are
+compared, the instance. Offline a side may lay its work out as it likes, so one cell holds every number
+of chips; under a load or in training the number of chips trades speed against cost, and each is a cell
+of its own. What was measured here and what others published are never in one cell. Each cell enters
+with its best result, the newest of equals.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from bench.catalog.alike import Likeness, likeness, unlike
-from bench.catalog.chips import chip as chip_of
-from bench.catalog.chips import chips
-from bench.catalog.claims import Part, Selector
-from bench.catalog.instances import known_instance
-from bench.catalog.prices import PriceBook
+from bench.catalog.alike import Likeness, unlike
+from bench.catalog.claims import Part
 from bench.claims.pairs import pair_of, same_basis
+from bench.claims.results import Results
 from bench.claims.values import LATENCIES, LOWER_IS_BETTER, Value, values_of, whole_instances
 from bench.claims.verdict import LeftOut, Pair
-from bench.cost.rate import Rate, rate
 from bench.cost.terms import Terms
 from bench.record import Record
 
@@ -55,43 +52,6 @@ class Evidence:
     to_beat: Value | None = None
 
 
-class Results:
-    """Records by chip, with the rates that were looked up: what all parts of all claims choose from."""
-
-    def __init__(self, records: Iterable[Record], book: PriceBook) -> None:
-        self._book = book
-        self._by_chip: dict[str | None, list[Record]] = defaultdict(list)
-        for record in records:
-            self._by_chip[record.device.get("chip")].append(record)
-        self._rates: dict[tuple[str, str | None, Terms], Rate] = {}
-        self._likeness: dict[str, Likeness] = {}
-
-    def chosen(self, selector: Selector, part: Part) -> list[Record]:
-        """The records that a side's selector and the part's scope let in, whatever their state."""
-        ids = selector.chips or tuple(one.id for one in chips() if one.vendor in selector.vendors)
-        names: Collection[str | None] = ids if selector.chips or selector.vendors else self._by_chip
-        return [record for name in names for record in self._by_chip.get(name, ())
-                if _selected(selector, record) and _in_scope(part, self.likeness(record), record)]
-
-    def all(self) -> list[Record]:
-        return [record for records in self._by_chip.values() for record in records]
-
-    def likeness(self, record: Record) -> Likeness:
-        if record.run_id not in self._likeness:
-            self._likeness[record.run_id] = likeness(record)
-        return self._likeness[record.run_id]
-
-    def rate(self, record: Record, terms: Terms, priced_as: str | None) -> Rate:
-        """What an hour costs; `priced_as`: as though it had run on so many chips of that instance."""
-        if terms.usd_per_hour is not None:
-            return Rate(basis=terms.basis, reason="one rate was given for all: a ratio of costs needs each instance's "
-                        "own, which `trnbench price set` keeps")
-        key = (record.run_id, priced_as, terms)
-        if key not in self._rates:
-            self._rates[key] = rate(_on(record, priced_as) if priced_as else record, terms, self._book)
-        return self._rates[key]
-
-
 def evidence(part: Part, results: Results, terms: Terms, ignore: Collection[str] = ()) -> Evidence:
     """Return the pairs of a part on the given terms.
 
@@ -111,23 +71,6 @@ def evidence(part: Part, results: Results, terms: Terms, ignore: Collection[str]
     pairs, unpriced, differences = _paired(ours, theirs, part, ignore, left_out)
     return dataclasses.replace(found, pairs=tuple(pairs), left_out=_once(left_out), unpriced=unpriced,
                                differences=differences)
-
-
-def _selected(selector: Selector, record: Record) -> bool:
-    instance = str((record.machine.get("instance") or {}).get("type") or "")
-    named = not selector.instances or any(instance == name or instance.startswith(f"{name}.")
-                                          for name in selector.instances)
-    vendor = not selector.vendors or record.device.get("kind") in selector.vendors or (
-        record.device.get("chip") is not None and chip_of(str(record.device["chip"])).vendor in selector.vendors)
-    return named and vendor and (not selector.tiers or record.tier in selector.tiers)
-
-
-def _in_scope(part: Part, alike: Likeness, record: Record) -> bool:
-    asked: list[tuple[tuple[str, ...], Collection[object]]] = [
-        (part.tasks, (alike.task,)), (part.workloads, (alike.workload, f"{alike.workload}:{alike.size}")),
-        (part.items, (record.work.get("item"),)), (part.scenarios, (alike.scenario,)),
-        (part.precisions, (alike.precision_class,)), (part.sequences, (alike.sequence,))]
-    return all(not allowed or not set(allowed).isdisjoint(have) for allowed, have in asked)
 
 
 def _usable(records: Sequence[Record], left_out: list[LeftOut]) -> list[Record]:
@@ -186,15 +129,6 @@ def _side_of(records: Sequence[Record], cells: Cells) -> Side:
 def _best_of(cells: Cells, part: Part) -> Value | None:
     known = [value for values in cells.values() for value in values if value.number is not None]
     return max(known, key=lambda value: _worth(value, part), default=None)
-
-
-def _on(record: Record, instance_type: str) -> Record:
-    """The record as though it had used as many chips of an instance that it did not run on."""
-    known = known_instance(instance_type)
-    used = record.device.get("chips")
-    count = -(-int(used) // known.chips) if known and known.chips and used else 1
-    instance = {"provider": known.provider if known else None, "type": instance_type, "region": None, "count": count}
-    return dataclasses.replace(record, machine=record.machine | {"instance": instance})
 
 
 def _paired(subjects: Cells, baselines: Cells, part: Part, ignore: Collection[str],
@@ -277,7 +211,7 @@ def _account(values: Sequence[Value], in_pair: bool, why: Sequence[str], other_i
         return
     for value in values[1:]:
         left_out.append((value.record.run_id, (value.reason or "not known") if value.number is None
-                         else f"{values[0].record.run_id} is the best result of the same kind"))
+                         else f"{values[0].record.run_id} is a better result of the same kind"))
 
 
 def _once(left_out: list[LeftOut]) -> tuple[LeftOut, ...]:

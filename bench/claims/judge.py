@@ -9,7 +9,8 @@ from bench.catalog.claims import SCOPES, Claim, Part
 from bench.catalog.prices import BASES, PriceBook
 from bench.claims import words
 from bench.claims.answers import answer_of, together
-from bench.claims.evidence import Evidence, Results, evidence
+from bench.claims.evidence import Evidence, evidence
+from bench.claims.results import Results
 from bench.claims.sheet import sheet, submissions
 from bench.claims.verdict import (
     INSUFFICIENT,
@@ -80,7 +81,7 @@ def _verdict(claim: Claim, results: Results, terms: Terms) -> Verdict:
     verdict = Verdict(
         claim=claim, answer=answer, sentence="", tier=max((pair.tier for pair in pairs), key=TIERS.index, default=None),
         best=first.best, median=first.median, low=first.low, high=first.high, reason=first.reason, pairs=pairs,
-        left_out=_left_out(judged), basis=_own(priced, terms).basis if priced else None, as_of=as_of,
+        left_out=_left_out(judged, results), basis=_own(priced, terms).basis if priced else None, as_of=as_of,
         condition=words.condition(answers, cuts, elsewhere),
         measured=any(pair.tier == "measured" for pair in pairs), parts=tuple(answers), cuts=cuts, elsewhere=elsewhere)
     return dataclasses.replace(verdict, sentence=words.sentence(verdict, [one.part for one in judged],
@@ -100,9 +101,12 @@ def _judged(part: Part, results: Results, terms: Terms) -> _Judged:
     return _Judged(part, found, answer_of(part, found.pairs, found))
 
 
-def _left_out(judged: Sequence[_Judged]) -> tuple[LeftOut, ...]:
+def _left_out(judged: Sequence[_Judged], results: Results) -> tuple[LeftOut, ...]:
     """What took no part in any pair of the claim, and what is wanting in the pairs that there could be."""
-    return tuple(dict.fromkeys(item for one in judged for item in one.found.left_out))
+    left_out = [item for one in judged for item in one.found.left_out]
+    seen = [run_id for run_id, _ in left_out]
+    seen += [run_id for one in judged for pair in one.found.pairs for run_id in (pair.subject, pair.baseline)]
+    return tuple(dict.fromkeys([*left_out, *results.set_aside(dict.fromkeys(seen))]))
 
 
 def _cuts(claim: Claim, judged: Sequence[_Judged], results: Results, terms: Terms) -> Iterable[Cut]:
@@ -145,7 +149,7 @@ def _elsewhere(judged: Sequence[_Judged], answer: str, results: Results, terms: 
 def _listing(claim: Claim, results: Results, as_of: str) -> Verdict:
     """A claim that nobody submits: refuted by one result that they did, supported by others' results alone."""
     assert claim.listing is not None
-    pairs, total, by, theirs = submissions(claim.listing, results.all())
+    pairs, total, by, theirs = submissions(claim.listing, results.all)
     answer = INSUFFICIENT if not total else REFUTED if theirs else SUPPORTED
     return Verdict(claim=claim, answer=answer, pairs=tuple(pairs), as_of=as_of, reason="a listing has no ratio",
                    tier=max((pair.tier for pair in pairs), key=TIERS.index, default=None),
