@@ -39,11 +39,11 @@ def command(ctx: click.Context, backend: str, quick: bool, instance_type: str | 
 
     chosen = None if quick else backend_of(backend)
     about = machine.describe(instance_type=instance_type)
-    found = _backends()
+    found, price = _backends(), _price(about["instance"])
     if not as_json:
-        for line in _machine_lines(about) + [f"backend {b['backend']}: {b['text']}" for b in found]:
+        for line in [*_machine_lines(about), _price_line(price)] + [f"backend {b['backend']}: {b['text']}" for b in found]:
             click.echo(line)
-    report: dict[str, Any] = {"machine": about, "backends": found, "timing": None}
+    report: dict[str, Any] = {"machine": about, "price": price, "backends": found, "timing": None}
     if chosen:
         report["timing"] = _timing(chosen, about)
     if as_json:
@@ -123,6 +123,27 @@ def _instance_line(found: dict[str, Any]) -> str:
     lifecycle = f", {found['lifecycle']}" if found["lifecycle"] else ""
     reason = f"; unknown: {found['reason']}" if found["reason"] else ""
     return f"instance: {found['type']}{where}{lifecycle} ({found['source']}){reason}"
+
+
+def _price(instance: dict[str, Any]) -> dict[str, Any]:
+    """What an hour of this instance costs on the basis it was bought on, or why that is not known."""
+    from bench.catalog.prices import load_book
+
+    basis = instance.get("lifecycle") or "on-demand"
+    if not instance["type"]:
+        return {"basis": basis, "usd_per_hour": None, "reason": "the instance is not known; --usd-per-hour names a rate"}
+    quote = load_book().quote(instance["type"], basis, region=instance["region"])
+    if quote.price is None:
+        return {"basis": basis, "usd_per_hour": None, "reason": quote.reason}
+    return {"basis": basis, "usd_per_hour": quote.price.usd_per_hour, "id": quote.price.id, "stale": quote.stale,
+            "notes": list(quote.notes), "reason": None}
+
+
+def _price_line(price: dict[str, Any]) -> str:
+    if price["usd_per_hour"] is None:
+        return f"price: unknown: {price['reason']}"
+    notes = "; ".join([*price["notes"], *(["stale: `trnbench price refresh`"] if price["stale"] else [])])
+    return f"price: {price['usd_per_hour']:g} USD/h {price['basis']} ({price['id']}){f'; {notes}' if notes else ''}"
 
 
 def _timing_lines(timing: dict[str, Any] | None, about: dict[str, Any]) -> list[str]:
