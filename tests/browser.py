@@ -42,7 +42,8 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, file: Path, *, width: int = 1400, scheme: str = "light", address: str = "") -> Iterator[Seen]:
+def opened(browser: Browser, file: Path, *, width: int = 1400, scheme: str = "light",
+           address: str = "") -> Iterator[Seen]:
     """The page of a file, loaded from disk with no network; `address` is what follows its name, say "#run-3"."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
     page = context.new_page()

@@ -16,7 +16,9 @@ import pytest
 
 from bench.case import Case
 from bench.catalog.alike import unlike
-from bench.catalog.prices import Price, PriceBook
+from bench.catalog.claims import shipped_claims
+from bench.catalog.prices import BASES, Price, PriceBook
+from bench.claims.verdict import Pair, Verdict
 from bench.cost.normalise import amounts
 from bench.cost.rate import rate
 from bench.cost.terms import Terms
@@ -49,7 +51,8 @@ def published(run_id: str, instance: str, chip: str, per_second: float, **change
                 batch_size=changes.pop("batch_size", 8), seq_len=128)
     plain: dict[str, Any] = {
         "run_id": run_id, "case": case, "started_at": "2024-09-16", "ended_at": "2024-09-16", "status": "valid",
-        "tier": "published", "machine": {"name": instance, "instance": {"provider": "aws", "type": instance, "count": 1}},
+        "tier": "published",
+        "machine": {"name": instance, "instance": {"provider": "aws", "type": instance, "count": 1}},
         "device": {"kind": "chip", "name": chip, "chip": chip, "chips": 1}, "work": work | changes.pop("work", {}),
         "source": {"id": run_id, "publisher": "A publisher", "url": f"https://results.example/{run_id}",
                    "date": "2024-09-16", "software": "1.0", "notes": ""},
@@ -170,17 +173,70 @@ def speed_of(record: Record) -> float:
 
 def test_members_of_one_group_are_alike() -> None:
     groups: dict[object, list[Record]] = {}
-    for record in [*RECORDS, replace(L4, work=L4.work | {"sequence": "384"}), replace(L4, work=L4.work | {"quality": "99 %"})]:
+    others = [replace(L4, work=L4.work | {"sequence": "384"}), replace(L4, work=L4.work | {"quality": "99 %"})]
+    for record in [*RECORDS, *others]:
         groups.setdefault(group_of(record), []).append(record)
     assert len(groups) == 4
     for members in groups.values():
         assert all(unlike(members[0], other) == [] for other in members)
 
 
+def verdict(basis: str, ratio: float, answer: str) -> Verdict:
+    """The first claim, judged by the pair of Inf1 and L4."""
+    pair = Pair(part="cost", label="BERT-base", subject="row-inf1", baseline="row-l4", ratio=ratio, holds=ratio > 1.67,
+                subject_value=0.05, baseline_value=0.1, unit="USD", reason="no interval was published")
+    return Verdict(claim=shipped_claims()[0], answer=answer, sentence=f"{EVIL} judged on {basis}", tier="vendor",
+                   best=ratio, median=ratio, pairs=(pair,), basis=basis, as_of="2026-08-01",
+                   left_out=(("row-l4-int8", "precision class differs"), ("row-l4-slow", "not its best batch")))
+
+
+VERDICTS = [verdict("on-demand", 1.819463, "supported"), verdict("spot", 0.5154, "refuted")]
+
+
+def test_a_verdicts_pairs_point_at_their_rows_and_what_was_left_out_is_counted_by_reason() -> None:
+    data = data_of(RECORDS, verdicts=VERDICTS)
+    found = data["verdicts"][0]
+    assert [run_of(data, found["pairs"][0][side]) for side in ("subject", "baseline")] == ["row-inf1", "row-l4"]
+    assert {(data["texts"][why], count) for why, count, _ in found["left_out"]} == \
+        {("precision class differs", 1), ("not its best batch", 1)}
+
+
+def test_records_that_verdicts_stand_on_are_shown_whatever_else_is_not() -> None:
+    last = replace(L4_SLOW, run_id="row-l4", started_at="2000-01-01")
+    data = data_of([*many(MOST_ROWS + 5), INF1, last], verdicts=VERDICTS)
+    assert {"row-inf1", "row-l4"} <= {row[0] for row in data["rows"]}
+
+
+def test_the_roofline_places_a_record_by_its_own_counts_below_its_chips_data_sheet() -> None:
+    # 2e12 FLOPs and 1e11 bytes a step: 20 FLOPs a byte; 5e13 FLOP/s on two chips: 2.5e13 each. L4 in the catalog:
+    # 121 TFLOP/s in 16 bit, 300 GB/s.
+    record = replace(L4, device=L4.device | {"chips": 2},
+                     work=L4.work | {"flops_per_step": 2e12, "bytes_per_step": 1e11},
+                     metrics=(*L4.metrics, Metric(name="flops_per_second", value=5e13, unit="FLOP/s")))
+    found = data_of([record, replace(INF1, work=INF1.work | {"flops_per_step": 1e9})])["roofline"]
+    assert (found["points"][0]["intensity"], found["points"][0]["flops"]) == (20, 2.5e13)
+    assert (found["roofs"][0]["peak"], found["roofs"][0]["bytes_per_second"]) == (1.21e14, 3e11)
+    assert found["unplaced"] == 1
+
+
+def test_the_ledger_of_a_run_is_shown_in_the_order_of_its_phases() -> None:
+    data = data_of([INF1, MEASURED])
+    row, spent = data["phases"][0]
+    assert run_of(data, row) == "run-t4"
+    assert dict(zip(data["phase_names"], spent, strict=True)) == MEASURED.phases_s
+
+
+def test_every_dated_price_is_on_the_page_with_its_source() -> None:
+    data = data_of([INF1])
+    told = {tuple(data["texts"][n] for n in row[:4]): (row[4], data["texts"][row[5]]) for row in data["prices"]}
+    assert told["inf1.xlarge", "us-east-1", "on-demand", "2026-07-20"] == (0.228, "https://prices.example/list")
+    assert len(told) == len(PRICES)
+
+
 def many(count: int) -> list[Record]:
     """Published results of ever other batches, the first of them the fastest."""
     return [replace(INF1, run_id=f"row-{i:05d}", started_at=f"2024-01-{1 + i % 28:02d}",
-                    case=replace(INF1.case, batch_size=1 + i), source=INF1.source | {"notes": f"note {i}"},
+                    case=replace(INF1.case, batch_size=1 + i), source=INF1.source | {"notes": f"note {i}: " + "of some length " * 10},
                     metrics=(Metric(name="samples_per_second", value=1000 - i / 100, unit="samples/s",
                                     low=900 - i / 100, high=1100 - i / 100), INF1.metrics[1])) for i in range(count)]
 
@@ -196,7 +252,8 @@ def test_beyond_the_limit_rows_are_counted_and_the_cheapest_is_kept() -> None:
 
 
 def test_a_full_page_is_under_six_megabytes() -> None:
-    assert len(html_of(many(MOST_ROWS)).encode()) < 6e6
+    book = PriceBook(replace(BOOK.prices[0], basis=basis) for basis in BASES)
+    assert len(html_of(many(MOST_ROWS), book=book).encode()) < 6e6
 
 
 class Parts(HTMLParser):

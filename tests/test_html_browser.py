@@ -12,15 +12,17 @@ import pytest
 from bench.cost.normalise import amounts
 from bench.cost.rate import rate
 from bench.record import Record
+from bench.report.html.choose import MOST_ROWS
 from bench.report.text import number
 from tests.browser import axe, chromium, opened
 from tests.records import make_record
-from tests.test_html import BOOK, EVIL, INF1, L4, MEASURED, RECORDS, TERMS, html_of, many
+from tests.test_html import BOOK, EVIL, INF1, L4, MEASURED, RECORDS, TERMS, VERDICTS, html_of, many
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 EVIL_ONE = replace(INF1, run_id="evil", case=replace(INF1.case, workload=EVIL), labels={EVIL: EVIL},
+                   machine={"name": EVIL, "instance": {"type": None, "reason": EVIL}},
                    source=INF1.source | {"url": "javascript:window.evil=1", "notes": EVIL})
 EMULATED = make_record("emulated", tier="emulated")
 
@@ -34,7 +36,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(html_of([*RECORDS, EVIL_ONE, EMULATED]), "utf-8")
+    path.write_text(html_of([*RECORDS, EVIL_ONE, EMULATED], verdicts=VERDICTS), "utf-8")
     return path
 
 
@@ -83,7 +85,8 @@ def test_texts_of_records_stay_texts_and_only_web_addresses_become_links(browser
         assert EVIL in page.locator(f"#run-{row} + tr.facts").inner_text()
         assert "javascript:window.evil=1" in page.locator(f"#run-{row} + tr.facts").inner_text()
         assert page.locator("a[href^='javascript']").count() == 0
-        page.locator("#group").select_option(index=page.locator("#group option").count() - 1)
+        page.locator("#group").select_option(str(page.evaluate("ROWS.find((row) => row.run === 'evil').group")))
+        assert EVIL[:10] in page.locator("#per-chip").inner_text()
         assert page.evaluate("window.evil") is None
         assert page.locator("img").count() == 0
         link = page.evaluate("ROWS.find((row) => row.run === 'row-l4').index")
@@ -131,7 +134,7 @@ def test_a_number_leads_to_its_record_and_an_address_opens_one(browser: Browser,
 def test_filters_keep_what_they_name(browser: Browser, file: Path) -> None:
     with opened(browser, file) as seen:
         table = seen.page.locator("#results-table")
-        table.locator("input[type=search]").fill("inferentia1 row-inf1")
+        table.locator("input[type=search]").fill("inferentia1 bert:base")
         assert table.locator("tbody tr").count() == 1
         table.locator("input[type=search]").fill("")
         table.get_by_role("checkbox", name="published").uncheck()
@@ -143,24 +146,40 @@ def test_emulated_records_have_a_table_of_their_own_and_no_place_elsewhere(brows
         assert seen.page.locator("#emulated").is_visible()
         assert seen.page.evaluate("EMULATED.rows.map((row) => row.run)") == ["emulated"]
         assert "emulated" not in seen.page.evaluate("RESULTS.rows.map((row) => row.tier)")
-        assert "emulated" not in seen.page.evaluate("GROUPS.flatMap((group) => rowsOf(group.index)).map((row) => row.tier)")
+        drawn = seen.page.evaluate("GROUPS.flatMap((group) => rowsOf(group.index)).map((row) => row.tier)")
+        assert "emulated" not in drawn
+
+
+def test_a_claim_unfolds_into_its_evidence_and_follows_the_switch(browser: Browser, file: Path) -> None:
+    with opened(browser, file) as seen:
+        table = seen.page.locator("#claims-table")
+        assert "supported" in table.locator(".answer").inner_text()
+        table.locator("tbody button").click()
+        assert f"{EVIL} judged on on-demand" in table.locator("tr.facts").inner_text()
+        table.locator("tr.facts a[href^='#run-']").first.click()
+        assert "row-inf1" in seen.page.locator("#run-0 + tr.facts").inner_text()
+        seen.page.get_by_role("radio", name="spot").check()
+        assert "refuted" in table.locator(".answer").inner_text()
+        seen.page.get_by_role("radio", name="capacity-block").check()
+        assert "Judged under another basis than the switch's" in seen.page.locator("#claims-note").inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser: Browser, file: Path, scheme: str) -> None:
     pytest.importorskip("axe_playwright_python", reason="axe-core is not installed: pip install axe-playwright-python")
     with opened(browser, file, scheme=scheme, address="#run-1") as seen:
+        seen.page.locator("#claims-table tbody button").click()
         assert axe(seen.page) == []
 
 
-def test_a_full_page_draws_a_hundred_rows_at_a_time(browser: Browser, tmp_path: Path) -> None:
+def test_a_full_page_draws_fifty_rows_at_a_time(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "full.html"
-    path.write_text(html_of(many(2010)), "utf-8")
+    path.write_text(html_of(many(MOST_ROWS + 10)), "utf-8")
     with opened(browser, path) as seen:
-        assert seen.page.locator("#results-table tbody tr").count() == 100
-        assert "10 further results are not shown" in seen.page.locator("#results-note").inner_text()
-        seen.page.get_by_role("button", name="All 2,000").click()
-        assert seen.page.locator("#results-table tbody tr").count() == 2000
+        assert seen.page.locator("#results-table tbody tr").count() == 50
+        assert "10 further results" in seen.page.locator("#results-note").inner_text()
+        seen.page.get_by_role("button", name=f"All {MOST_ROWS:,}").click()
+        assert seen.page.locator("#results-table tbody tr").count() == MOST_ROWS
         assert seen.console == []
 
 

@@ -10,7 +10,8 @@ from bench.cost.normalise import items_name
 from bench.record import TIERS, Record
 from bench.report.frame import throughput
 
-MOST_ROWS = 2000
+MOST_ROWS = 1000
+"""So many published rows, which are the longest, priced under every basis, are just under 6 MB with plotly."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,14 +43,15 @@ def page_data(records: Sequence[Record], *, book: PriceBook, terms: Terms, verdi
     decided = decide_all(named, members, shown, money)
     rows_by_run = {record.run_id: row for row, record in enumerate(shown)}
     active = money[terms.basis]
+    counts = Counter(record.tier for record in records)
     return {
         "schema_version": SCHEMA_VERSION, "tool": f"trnbench {__version__}", "made": date.today().isoformat(),
         "terms": terms.to_json(), "baseline": baseline,
-        "tiers": [[tier, count] for tier in TIERS if (count := Counter(r.tier for r in records)[tier])],
+        "tiers": [[tier, counts[tier]] for tier in TIERS if counts[tier]],
         "columns": COLUMNS, "money_columns": MONEY, "price_columns": PRICES, "phase_names": PHASES,
         "rows": [page_row(record, group, amounts(record, own.rate), texts)
                  for record, group, own in zip(shown, numbers, active, strict=True)],
-        "groups": [group_json(group, texts) for group in named],
+        "groups": [group_json(group, shown[members[i][0]], texts) for i, group in enumerate(named)],
         "bases": list(money),
         "money": {basis: money_rows(rows, base[basis], texts) for basis, rows in money.items()},
         "decisions": {basis: [decision_json(d, texts) for d in found] for basis, found in decided.items()},

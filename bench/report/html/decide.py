@@ -47,7 +47,7 @@ def baselines(baseline: str | None, members: Mapping[int, Sequence[int]], record
               rows: Sequence[Priced]) -> list[int | None]:
     """Return each row's baseline: its group's cheapest row of the chip, instance, machine or run so named."""
     found: list[int | None] = [None] * len(records)
-    for group, numbers in members.items():
+    for numbers in members.values():
         named = [n for n in numbers if baseline in _names(records[n])] if baseline else []
         ranked, _ = _ranked(named, records, rows)
         if ranked:

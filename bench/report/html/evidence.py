@@ -28,7 +28,7 @@ def verdict_json(verdict: Verdict, rows: Mapping[str, int], texts: Texts) -> dic
         "condition": texts.number(verdict.condition), "sentence": texts.number(verdict.sentence),
         "parts": [_part(part, texts) for part in verdict.parts],
         "cuts": [[texts.number(f"{cut.name}: {cut.why}"), *_part(cut.answer, texts)] for cut in verdict.cuts],
-        "elsewhere": [[texts.number(other.terms), texts.number(other.answer), other.flips] for other in verdict.elsewhere],
+        "elsewhere": [[texts.number(at.terms), texts.number(at.answer), at.flips] for at in verdict.elsewhere],
         "pairs": [_pair(pair, rows, texts) for pair in pairs], "pair_count": len(verdict.pairs),
         "left_out": _left_out(verdict, texts)}
     return {name: value for name, value in told.items() if value not in (None, [], "")}

@@ -22,7 +22,7 @@ from bench.store import Problem
 if TYPE_CHECKING:
     from bench.claims.verdict import Verdict
 
-SCRIPTS = ("format.js", "tables.js", "charts.js", "page.js")
+SCRIPTS = ("format.js", "tables.js", "charts.js", "decisions.js", "results.js", "claims.js", "page.js")
 
 
 def render_html(records: Sequence[Record], *, book: PriceBook, terms: Terms, verdicts: Sequence[Verdict],

@@ -10,7 +10,7 @@ from bench.cost.normalise import Amount, items_name
 from bench.record import PHASES, Metric, Record
 from bench.report.cells import setup
 from bench.report.frame import parity_ok, throughput, value
-from bench.report.html.choose import Group
+from bench.report.html.choose import Group, unsaid
 from bench.report.html.texts import Texts, short, shorts
 from bench.report.text import number
 
@@ -32,23 +32,25 @@ def page_row(record: Record, group: int, found: Mapping[str, Amount], texts: Tex
         texts.number(f"{case.task}/{case.scenario}"), texts.number(chip), texts.number(device.get("chip")),
         texts.number(vendor), device.get("chips"), texts.number(where(record)),
         texts.number(record.work.get("precision") or case.dtype),
-        texts.number(record.work.get("sequence") or case.seq_len), case.batch_size, texts.number(record.tier),
-        texts.number(record.status), texts.number(date_of(record)), _bounds(throughput(record) if valid else None),
+        texts.number(record.work.get("sequence") or case.seq_len), record.work.get("batch_size", case.batch_size),
+        texts.number(record.tier), texts.number(record.status), texts.number(date_of(record)),
+        _bounds(throughput(record) if valid else None),
         _bounds(found[f"{items_name(record)}_per_second_per_chip"]),
         [texts.number(latency.name), *_bounds(latency)] if latency else [], short(found["mfu"].value),
         short(found[f"joules_per_{record.work.get('item')}"].value), texts.number(record.source.get("url")),
         _facts(record, found, texts)]
 
 
-def group_json(group: Group, texts: Texts) -> dict[str, Any]:
-    """A group as the page names it."""
+def group_json(group: Group, member: Record, texts: Texts) -> dict[str, Any]:
+    """A group as the page names it; what its members leave unsaid, and so are not ranked for, is among its details."""
     like = group.like
-    parts = [like.precision_class, like.sequence and f"sequence {like.sequence}", like.quality and f"quality {like.quality}",
-             like.batch_size and f"{like.batch_size} at a time", like.streams and f"{like.streams} in flight",
-             like.batching and f"{like.batching} batching", like.speculation and f"speculation {like.speculation}"]
-    return {"workload": texts.number(f"{like.workload}:{like.size}"), "how": texts.number(f"{like.task}/{like.scenario}"),
-            "unit": texts.number(unit(group.cost)), "item": texts.number(like.item_definition),
-            "detail": texts.number(", ".join(part for part in parts if part))}
+    parts = (like.precision_class, like.sequence and f"sequence {like.sequence}",
+             like.quality and f"quality {like.quality}", like.batch_size and f"{like.batch_size} at a time",
+             like.streams and f"{like.streams} in flight", like.batching and f"{like.batching} batching",
+             like.speculation and f"speculation {like.speculation}", *unsaid(member))
+    told = {"workload": f"{like.workload}:{like.size}", "how": f"{like.task}/{like.scenario}", "unit": unit(group.cost),
+            "item": like.item_definition, "detail": ", ".join(part for part in parts if part)}
+    return {name: texts.number(said) for name, said in told.items()}
 
 
 def unit(cost: str) -> str:
@@ -94,7 +96,7 @@ def _facts(record: Record, found: Mapping[str, Amount], texts: Texts) -> list[li
     software = source.get("software") or record.machine.get("software", {}).get("torch")
     told = [
         ("status", f"{record.status}: {'; '.join(record.reasons)}" if record.reasons else None),
-        ("case", case.label), ("machine", record.machine.get("name")), ("set-up", setup(record)),
+        ("case", case.label), ("machine", record.machine.get("name")), ("set-up", None if source else setup(record)),
         ("software", f"torch {software}" if software and not source else software),
         ("counted", record.work.get("item_definition")), ("quality", record.work.get("quality")),
         ("parity", {True: "passed", False: "failed", None: None}[parity_ok(record)]),
