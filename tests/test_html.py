@@ -236,7 +236,8 @@ def test_every_dated_price_is_on_the_page_with_its_source() -> None:
 def many(count: int) -> list[Record]:
     """Published results of ever other batches, the first of them the fastest."""
     return [replace(INF1, run_id=f"row-{i:05d}", started_at=f"2024-01-{1 + i % 28:02d}",
-                    case=replace(INF1.case, batch_size=1 + i), source=INF1.source | {"notes": f"note {i}: " + "of some length " * 10},
+                    case=replace(INF1.case, batch_size=1 + i),
+                    source=INF1.source | {"notes": f"note {i}: " + "of some length " * 10},
                     metrics=(Metric(name="samples_per_second", value=1000 - i / 100, unit="samples/s",
                                     low=900 - i / 100, high=1100 - i / 100), INF1.metrics[1])) for i in range(count)]
 
