@@ -321,5 +321,5 @@ def test_without_plotly_the_error_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BenchError, match="plotly") as error:
         html_of(RECORDS)
-    assert "trnbench[report]" in error.value.fix
+    assert "pip install plotly" in error.value.fix
     page_file.plotly_js.cache_clear()

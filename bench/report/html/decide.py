@@ -45,20 +45,28 @@ def decide_all(groups: Sequence[Group], members: Mapping[int, Sequence[int]], re
 
 def baselines(baseline: str | None, members: Mapping[int, Sequence[int]], records: Sequence[Record],
               rows: Sequence[Priced]) -> list[int | None]:
-    """Return each row's baseline: its group's cheapest row of the chip, instance, machine or run so named."""
+    """Return each row's baseline: the cheapest row of its group that is so named (as `bench.report.money`)."""
     found: list[int | None] = [None] * len(records)
     for numbers in members.values():
-        named = [n for n in numbers if baseline in _names(records[n])] if baseline else []
-        ranked, _ = _ranked(named, records, rows)
-        if ranked:
+        named = [n for n in numbers if baseline and _is_named(records[n], baseline) and _ranks(records[n])
+                 and rows[n].cost.value is not None]
+        if named:
+            first = min(named, key=lambda n: _cost(rows[n]))
             for number in numbers:
-                found[number] = ranked[0]
+                found[number] = first
     return found
 
 
-def _names(record: Record) -> set[object]:
+def _is_named(record: Record, name: str) -> bool:
     instance = record.machine.get("instance") or {}
-    return {record.run_id, record.device.get("chip"), instance.get("type"), record.machine.get("name")}
+    names = (instance.get("type"), record.device.get("chip"), record.device.get("name"), record.machine.get("name"),
+             record.case.backend)
+    return name in names or record.run_id.startswith(name)
+
+
+def _ranks(record: Record) -> bool:
+    """Whether a record may be held against others: valid, not emulated, and silent about nothing that matters."""
+    return record.status == "valid" and record.tier != "emulated" and not unsaid(record)
 
 
 def _of_basis(groups: Sequence[Group], members: Mapping[int, Sequence[int]], records: Sequence[Record],
@@ -101,9 +109,8 @@ def _ranked(numbers: Sequence[int], records: Sequence[Record], rows: Sequence[Pr
     """
     best: dict[tuple[object, ...], int] = {}
     for number in numbers:
-        record = records[number]
-        if record.status == "valid" and record.tier != "emulated" and not unsaid(record):
-            key = option_of(record)
+        if _ranks(records[number]):
+            key = option_of(records[number])
             best[key] = min(best.get(key, number), number,
                             key=lambda n: (TIERS.index(records[n].tier), _cost(rows[n])))
     priced = sorted((n for n in best.values() if rows[n].cost.value is not None), key=lambda n: _cost(rows[n]))

@@ -65,7 +65,7 @@ def plotly_js() -> str:
     found = importlib.util.find_spec("plotly")
     if found is None or found.origin is None:
         raise BenchError("The HTML report needs plotly, which is not installed.",
-                         fix="pip install 'trnbench[report]', or choose --format md.")
+                         fix="pip install plotly, or choose --format md.")
     return (Path(found.origin).parent / "package_data" / "plotly.min.js").read_text("utf-8")
 
 
