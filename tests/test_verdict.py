@@ -17,7 +17,7 @@ from bench.case import Case
 from bench.catalog.claims import Claim, Part, Selector, shipped_claims
 from bench.catalog.prices import Price, PriceBook, load_book
 from bench.catalog.published import published_records
-from bench.claims import Verdict, flips, judge, judge_all, on_terms
+from bench.claims import Verdict, flips, judge, judge_all, on_terms, same_pairs
 from bench.claims.pairs import same_basis
 from bench.cost.rate import Rate
 from bench.cost.terms import Terms
@@ -232,7 +232,29 @@ def test_a_missing_price_leaves_the_pair_out_with_the_books_reason() -> None:
     verdict = verdict_on(result("a", INF, 300), result("b", GPU, 100), book=PriceBook([price("inf2.xlarge", 1.0)]))
     assert (verdict.answer, verdict.pairs) == ("insufficient evidence", ())
     assert "no on-demand price of any instance with l4" in why_out(verdict, "b")
-    assert "1 alike pairs, all without what is needed" in verdict.sentence
+    assert "1 alike pairs, none of them with prices on both sides" in verdict.sentence
+
+
+def test_a_claim_that_holds_only_as_far_as_there_are_prices_is_conditional() -> None:
+    book = PriceBook([price("inf2.xlarge", 1.0), price("g6.xlarge", 1.0)])
+    for up_to in (False, True):
+        verdict = verdict_on(result("a", INF, 300), result("b", GPU, 100), result("c", OTHER, 400),
+                             book=book, of=claim(part(up_to=up_to)))
+        assert verdict.answer == "conditional"
+        assert verdict.condition == "holds against L4 (16-bit); 1 alike pairs have no price"
+    # A result that states no throughput was never a pair: it takes nothing from the answer.
+    assert verdict_on(result("a", INF, 300), result("b", GPU, 100), result("c", OTHER)).answer == "supported"
+
+
+def test_a_missing_price_of_another_day_is_no_flip_of_prices(tmp_path: Path) -> None:
+    """In May 2025 the book prices A100 alone of C01's GPUs, and against that it holds: that is not "supported"."""
+    then = shipped("C01", as_of=date(2025, 5, 31))
+    assert {pair.facts["baseline"] for pair in then.pairs} == {"A100 SXM 40GB"}
+    assert then.answer == "conditional"
+    assert "alike pairs have no price" in str(then.condition)
+    assert not same_pairs(then, shipped("C01"))
+    done = trnbench("verdict", "C13", "--results", tmp_path, "--as-of", "2026-10-01", "--since", "2025-05-31")
+    assert "not the same pairs: some have no price on one of the days" in done.stdout
 
 
 def test_mixed_price_bases_are_refused() -> None:
@@ -434,6 +456,7 @@ def test_flips_between_two_days_are_found() -> None:
     records = [result("a", INF, 300), result("b", GPU, 100)]
     then, now = (judge_all([claim()], records, Terms(as_of=day), book) for day in (DAY, date(2026, 3, 1)))
     assert [(before.answer, after.answer) for before, after in flips(then, now)] == [("supported", "refuted")]
+    assert same_pairs(then[0], now[0])
     assert flips(then, then) == []
 
 

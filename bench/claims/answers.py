@@ -23,7 +23,8 @@ def answer_of(part: Part, pairs: Sequence[Pair], found: Evidence) -> PartAnswer:
 
     Flat claims: supported where every pair reaches the ratio (its interval's low end, where it has
     one), refuted where none does. "Up to": supported where the best pair does and none reverses
-    (ratio below 1), refuted where not even the best does. All else with pairs is conditional.
+    (ratio below 1), refuted where not even the best does. All else with pairs is conditional, and so
+    is what only holds as far as there are prices: an alike pair without one might fail.
     The median of an even number of ratios is the geometric mean of the middle two; its 95 %
     interval is Student's t on the logarithms over the pairs.
     """
@@ -35,9 +36,15 @@ def answer_of(part: Part, pairs: Sequence[Pair], found: Evidence) -> PartAnswer:
     answer, why = _up_to(pairs, ratios) if part.up_to else _flat(pairs)
     middle = children_interval(ratios)
     few = None if len(ratios) >= LEAST_PAIRS else f"fewer than {LEAST_PAIRS} pairs give no interval"
+    condition = condition_of(pairs)
+    if found.unpriced:
+        lacking = f"{found.unpriced} alike pairs have no price"
+        why = f"{why}; {lacking}"
+        if answer == SUPPORTED:
+            answer, condition = CONDITIONAL, f"{condition or against(pairs)}; {lacking}"
     return PartAnswer(part=part.name, claimed=part.claimed, ratio=part.ratio, up_to=part.up_to, answer=answer, why=why,
                       pairs=len(ratios), best=max(ratios), median=middle.value, low=None if few else middle.low,
-                      high=None if few else middle.high, reason=few, condition=condition_of(pairs))
+                      high=None if few else middle.high, reason=few, condition=condition)
 
 
 def _flat(pairs: Sequence[Pair]) -> tuple[str, str]:
@@ -70,12 +77,13 @@ def _without_pairs(part: Part, found: Evidence) -> tuple[str, str]:
         if not side.results:
             return INSUFFICIENT, f"no valid result {named}"
     if found.unpriced:
-        return INSUFFICIENT, (f"{found.unpriced} alike pairs, all without what is needed: "
+        return INSUFFICIENT, (f"{found.unpriced} alike pairs, none of them with prices on both sides: "
                               f"{found.subjects.lacks or found.baselines.lacks}")
     for side, named in sides:
         if not side.known:
             return INSUFFICIENT, f"no result {named} has the number: {side.lacks}"
-    told = ", ".join(f"{topic} ({count})" for topic, count in found.differences.most_common(4))
+    most = sorted(found.differences.items(), key=lambda item: (-item[1], item[0]))[:4]
+    told = ", ".join(f"{topic} ({count})" for topic, count in most)
     return NOT_COMPARABLE, (f"{found.subjects.results} results against {found.baselines.results}, none alike; "
                             f"they differ in {told}")
 

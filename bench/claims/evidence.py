@@ -39,7 +39,7 @@ class Evidence:
     """The pairs of a part, and why there are no more of them.
 
     `differences`: in what the nearest
-    results of both sides are unlike, counted. `unpriced`: alike pairs that lack a number. `to_beat`:
+    results of both sides are unlike, counted. `unpriced`: alike pairs that lack nothing but a price. `to_beat`:
     the baseline's best, where the subject has nothing.
     """
 
@@ -146,7 +146,7 @@ def _paired(subjects: Cells, baselines: Cells, part: Part, ignore: Collection[st
             continue
         paired |= {("s", *ours_cell), ("b", *theirs_cell)}
         if missing := _refused(ours, theirs):
-            unpriced += 1
+            unpriced += all(value.unpriced or value.number is not None for value in (ours, theirs))
             left_out += missing
         else:
             pairs.setdefault((ours_cell, theirs_cell), pair_of(part, ours, theirs))

@@ -156,8 +156,17 @@ def _listing(claim: Claim, results: Results, as_of: str) -> Verdict:
                    sentence=words.listing(claim, answer, total, by))
 
 
+def same_pairs(then: Verdict, now: Verdict) -> bool:
+    """Return whether two verdicts rest on the same pairs, so that prices alone can have moved the answer."""
+    sides = [{(pair.part, pair.subject, pair.baseline) for pair in verdict.pairs} for verdict in (then, now)]
+    return sides[0] == sides[1]
+
+
 def flips(then: Sequence[Verdict], now: Sequence[Verdict]) -> list[tuple[Verdict, Verdict]]:
-    """Return the verdicts of two days that differ in their answer, as (then, now), by claim."""
+    """Return the verdicts of two days that differ in their answer, as (then, now), by claim.
+
+    See `same_pairs`: where a price was not known on one of the days, the answers rest on other pairs.
+    """
     before = {verdict.claim.id: verdict for verdict in then}
     return [(before[verdict.claim.id], verdict) for verdict in now
             if verdict.claim.id in before and before[verdict.claim.id].answer != verdict.answer]

@@ -28,8 +28,8 @@ def sheet(part: Part) -> Evidence:
         if ends[0] is not None and ends[1] is not None:
             pairs.append(_pair(part, quantity, (ours, theirs), ends[0] * part.subject_count,
                                ends[1] * part.baseline_count))
-    return Evidence(pairs=tuple(pairs), left_out=tuple(left_out), subjects=Side(1, 1), baselines=Side(1, 1),
-                    unpriced=len(left_out))
+    known = Side(1, len(pairs), left_out[0][1] if left_out else None)
+    return Evidence(pairs=tuple(pairs), left_out=tuple(left_out), subjects=known, baselines=known)
 
 
 def _number(chip: Chip, quantity: str) -> float | None:

@@ -18,7 +18,10 @@ LATENCIES = ("latency_ms_p50", "latency_ms_mean", "latency_ms", "latency_ms_p99"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """What a result says by a part's metric. `number` None: nothing, and `reason` says why."""
+    """What a result says by a part's metric. `number` None: nothing, and `reason` says why.
+
+    `unpriced`: it has all that its cost needs but a price.
+    """
 
     record: Record
     name: str
@@ -28,6 +31,7 @@ class Value:
     high: float | None = None
     rate: Rate | None = None
     notes: tuple[str, ...] = ()
+    unpriced: bool = False
     reason: str | None = None
 
 
@@ -74,7 +78,8 @@ def _cost(record: Record, items: str, done: Metric | None, hour: Rate) -> Value:
     made = _value(record, name, done)
     usd = hour.usd_per_hour
     if made.number is None or usd is None:
-        return Value(record=record, name=name, rate=hour, reason=made.reason or hour.reason)
+        return Value(record=record, name=name, rate=hour, unpriced=made.number is not None,
+                     reason=made.reason or hour.reason)
     high, low = (usd_per_million(usd, bound) if bound else None for bound in (made.low, made.high))
     notes = [*([hour.assumption] if hour.assumption else []), *hour.notes]
     return Value(record=record, name=name, unit="USD", number=usd_per_million(usd, made.number), low=low, high=high,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench import __version__
+from bench.claims.judge import same_pairs
 from bench.claims.verdict import Elsewhere, Pair, PartAnswer, Verdict
 from bench.report import text
 from bench.report.markdown import bullets, escape, table
@@ -26,6 +27,8 @@ LEFT_OUT_FIRST = ("tier", "95 %", "on")
 HOW = ("Ratio above 1: the subject is better. \"Up to\" claims are judged by the best pair and by none reversing, "
        "others by every pair; best, median and pairs are those of a claim's first part. Pairs share results, so the "
        "interval of a median says how far the pairs scatter, not how sure the answer is.")
+
+OTHER_PAIRS = "; not the same pairs: some have no price on one of the days"
 
 Flip = tuple[Verdict, Verdict]
 """The verdicts on one claim on two days, the earlier first."""
@@ -66,7 +69,7 @@ def to_json(verdicts: Sequence[Verdict], *, flipped: Sequence[Flip] | None = Non
         "verdicts": [verdict_json(verdict) for verdict in verdicts], "since": since,
         "flipped": None if flipped is None else [
             {"claim": now.claim.id, "then": then.answer, "then_as_of": then.as_of, "now": now.answer,
-             "now_as_of": now.as_of} for then, now in flipped],
+             "now_as_of": now.as_of, "same_pairs": same_pairs(then, now)} for then, now in flipped],
         "problems": [{"path": problem.path, "reason": problem.reason} for problem in problems]}
     return json.dumps(document, allow_nan=False, indent=1) + "\n"
 
@@ -183,9 +186,12 @@ def _other(other: Elsewhere) -> str:
 
 
 def _flips(flipped: Sequence[Flip]) -> list[str]:
-    return [text.plain(f"{now.claim.id}: {then.answer} as of {then.as_of}, {now.answer} as of {now.as_of} "
-                       f"(median {_times(then.median)}, then {_times(now.median)})")
-            for then, now in flipped] or ["none"]
+    lines = []
+    for then, now in flipped:
+        medians = f"median {_times(then.median)}, then {_times(now.median)}"
+        lines.append(text.plain(f"{now.claim.id}: {then.answer} as of {then.as_of}, {now.answer} as of {now.as_of} "
+                                f"({medians}{'' if same_pairs(then, now) else OTHER_PAIRS})"))
+    return lines or ["none"]
 
 
 def _problems(problems: Sequence[Problem]) -> list[str]:
