@@ -399,11 +399,10 @@ def test_a_run_adds_to_a_store_that_has_broken_files_in_it(tmp_path: Path) -> No
     assert (len(loaded.records), len(loaded.problems)) == (1, 1)
 
 
-def test_doctor_names_the_instance_s_price_and_its_age(in_process: None) -> None:
-    result = CliRunner().invoke(main, ["doctor", "--quick", "--json", "--instance-type", "inf2.xlarge"])
-    price = json.loads(result.stdout)["price"]
+def test_doctor_names_the_instance_s_price_and_its_age() -> None:
+    price = one_document(trnbench("doctor", "--quick", "--json", "--instance-type", "inf2.xlarge").stdout)["price"]
     assert (price["basis"], price["usd_per_hour"]) == ("on-demand", 0.7582)
-    shown = CliRunner().invoke(main, ["doctor", "--quick", "--instance-type", "inf2.xlarge"]).stdout
+    shown = trnbench("doctor", "--quick", "--instance-type", "inf2.xlarge").stdout
     assert "price: 0.7582 USD/h on-demand (aws/inf2.xlarge/us-east-1/on-demand/2026-07-20)" in shown
-    nowhere = CliRunner().invoke(main, ["doctor", "--quick", "--json", "--instance-type", "none"])
-    assert json.loads(nowhere.stdout)["price"]["usd_per_hour"] is None
+    nowhere = one_document(trnbench("doctor", "--quick", "--json", "--instance-type", "none").stdout)["price"]
+    assert (nowhere["usd_per_hour"], "instance is not known" in nowhere["reason"]) == (None, True)

@@ -131,10 +131,15 @@ def _render(records: list[Record], loaded: Loaded, money: Money, kind: str, outp
 
 
 def _page(records: list[Record], loaded: Loaded, money: Money, output: str | None) -> None:
+    """The page judges the claims under the terms given, and under each other basis that the book has prices of."""
+    from dataclasses import replace
+
     from bench.catalog.claims import shipped_claims
     from bench.claims import judge_all
     from bench.report.html import render_html
 
-    verdicts = judge_all(shipped_claims(), records, money.terms, money.book)
+    others = sorted({price.basis for price in money.book.prices} - {money.terms.basis})
+    terms = [money.terms, *(replace(money.terms, basis=basis, usd_per_hour=None) for basis in others)]
+    verdicts = [verdict for one in terms for verdict in judge_all(shipped_claims(), records, one, money.book)]
     write(render_html(records, book=money.book, terms=money.terms, verdicts=verdicts, problems=loaded.problems,
                       baseline=money.baseline), output)

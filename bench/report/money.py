@@ -83,9 +83,9 @@ class Money:
         if self.baseline is None:
             return
         self._against = [r for r in records if r.status == "valid"
-                         and (self.baseline in _names(r) or r.run_id.startswith(self.baseline))]
+                         and (self.baseline in names_of(r) or r.run_id.startswith(self.baseline))]
         if not self._against:
-            known = sorted({name for r in records for name in _names(r) if name})
+            known = sorted({name for r in records for name in names_of(r) if name})
             raise BenchError(f"--baseline {self.baseline!r} names no valid record.{nearest(self.baseline, known)}",
                              fix="name a run id, or one of: " + ", ".join(name for name in known[:20]) + ".")
 
@@ -203,7 +203,8 @@ def _ratio(value: float | None, low: float | None, high: float | None) -> str:
     return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else "")
 
 
-def _names(record: Record) -> tuple[str, ...]:
+def names_of(record: Record) -> tuple[str, ...]:
+    """Return what a baseline may be named by: instance type, chip, device, machine, backend, run id."""
     instance = (record.machine.get("instance") or {}).get("type")
     return tuple(str(name) for name in (instance, record.device.get("chip"), record.device.get("name"),
                                         record.machine.get("name"), record.case.backend, record.run_id) if name)

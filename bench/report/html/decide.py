@@ -11,6 +11,7 @@ from bench.record import TIERS, Record
 from bench.report.html.choose import Group, option_of, unsaid
 from bench.report.html.money import Priced, ratio
 from bench.report.html.texts import Texts, short, shorts
+from bench.report.money import names_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +59,7 @@ def baselines(baseline: str | None, members: Mapping[int, Sequence[int]], record
 
 
 def _is_named(record: Record, name: str) -> bool:
-    instance = record.machine.get("instance") or {}
-    names = (instance.get("type"), record.device.get("chip"), record.device.get("name"), record.machine.get("name"),
-             record.case.backend)
-    return name in names or record.run_id.startswith(name)
+    return name in names_of(record) or record.run_id.startswith(name)
 
 
 def _ranks(record: Record) -> bool:
