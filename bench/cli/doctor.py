@@ -41,7 +41,7 @@ def command(ctx: click.Context, backend: str, quick: bool, instance_type: str | 
     about = machine.describe(instance_type=instance_type)
     found, price = _backends(), _price(about["instance"])
     if not as_json:
-        for line in [*_machine_lines(about), _price_line(price)] + [f"backend {b['backend']}: {b['text']}" for b in found]:
+        for line in [*_machine_lines(about), _price_line(price), *(f"backend {b['backend']}: {b['text']}" for b in found)]:
             click.echo(line)
     report: dict[str, Any] = {"machine": about, "price": price, "backends": found, "timing": None}
     if chosen:
@@ -131,7 +131,8 @@ def _price(instance: dict[str, Any]) -> dict[str, Any]:
 
     basis = instance.get("lifecycle") or "on-demand"
     if not instance["type"]:
-        return {"basis": basis, "usd_per_hour": None, "reason": "the instance is not known; --usd-per-hour names a rate"}
+        return {"basis": basis, "usd_per_hour": None,
+                "reason": "the instance is not known; --usd-per-hour names a rate"}
     quote = load_book().quote(instance["type"], basis, region=instance["region"])
     if quote.price is None:
         return {"basis": basis, "usd_per_hour": None, "reason": quote.reason}
