@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bench.catalog.prices import load_book
+from bench.cost.terms import Terms
 from bench.errors import BenchError
 from bench.record import Record
 from bench.report.frame import latest
+from bench.report.money import Money
+from bench.report.plain import csv_lines, to_csv
 from bench.store import Store, compacted, open_results, places, record_path, stream_results
 from bench.store import compact as compacting
 from bench.store.compact import Compaction, compact
@@ -466,6 +470,32 @@ def test_reports_of_a_compacted_store_are_those_of_its_json(folder: Path) -> Non
     assert [trnbench("report", folder, "--all", "--format", kind).stdout
             for kind in ("csv", "json", "terminal")] == before
     assert "run-0" in trnbench("show", "run-0", "--results", folder).stdout
+
+
+def test_csv_of_all_records_is_written_as_they_are_read(tmp_path: Path) -> None:
+    write_compacted(tmp_path, 30, cases=3)
+    Store(str(tmp_path)).save(make_record("run-new"))
+    (tmp_path / "bad.json").write_text("{")
+    done = trnbench("report", tmp_path, "--all", "--format", "csv")
+    money = Money(Terms(), load_book())
+    assert done.stdout == to_csv(Store(str(tmp_path)).load_all(samples=False).records, money)
+    assert done.stdout.count("\n") == 32
+    assert "Passed over" in done.stderr
+
+
+def test_a_line_of_csv_takes_one_record_and_leaves_none_behind() -> None:
+    taken = []
+
+    def records() -> Iterator[Record]:
+        for record in RECORDS:
+            taken.append(record.run_id)
+            yield record
+
+    lines = csv_lines(records(), Money(Terms(), load_book()))
+    assert next(lines).startswith("run_id,")
+    assert taken == []
+    assert next(lines).startswith("run-0,")
+    assert taken == ["run-0"]
 
 
 @pytest.mark.parametrize(("words", "message"), [

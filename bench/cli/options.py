@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -84,14 +84,15 @@ def text_of(render: Callable[[Console], None]) -> str:
     return out.getvalue()
 
 
-def write(content: str, output: str | None) -> None:
-    """Print a text that ends in a newline, or write it to a file; BenchError where that fails."""
+def write(content: str | Iterable[str], output: str | None) -> None:
+    """Print a text that ends in a newline (or its lines), or write it to a file; BenchError where that fails."""
+    lines = [content] if isinstance(content, str) else content
     if output is None:
-        click.echo(content, nl=False)
+        sys.stdout.writelines(lines)
         return
     try:
         with open(output, "w", encoding="utf-8") as file:
-            file.write(content)
+            file.writelines(lines)
     except OSError as error:
         raise BenchError(f"{output} could not be written: {error.strerror}.",
                          fix="pass -o with a file that you may write.") from error

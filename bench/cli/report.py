@@ -22,7 +22,7 @@ from bench.record import TIERS
 if TYPE_CHECKING:
     from bench.record import Record
     from bench.report.money import Money
-    from bench.store import Loaded
+    from bench.store import Loaded, Problem
 
 KINDS = ("terminal", "md", "html", "csv", "json", "parquet")
 
@@ -65,7 +65,10 @@ def command(ctx: click.Context, results: tuple[str, ...], kind: str | None, outp
 
     kind = kind or _kind_for(output)
     with_published = published if published is not None else kind == "html"
-    loaded = _loaded(results, published=with_published)
+    if kind == "csv" and everything and not with_published and not baseline:
+        _stream_csv(results, tiers, Money(terms_of(ctx.params), book_of(ctx.params)), output)
+        return
+    loaded = _loaded(results, published=with_published, outdated=everything)
     records = list(loaded.records if everything else latest(loaded.records))
     if with_published:
         from bench.catalog.published import published_records
@@ -84,7 +87,7 @@ def _kind_for(output: str | None) -> str:
     return ending if ending in KINDS else "terminal"
 
 
-def _loaded(results: tuple[str, ...], *, published: bool) -> Loaded:
+def _loaded(results: tuple[str, ...], *, published: bool, outdated: bool) -> Loaded:
     """Read the records. No folder of the default name is no error where published results are shown."""
     from pathlib import Path
 
@@ -93,7 +96,18 @@ def _loaded(results: tuple[str, ...], *, published: bool) -> Loaded:
     paths = results_or_default(results)
     if published and not results and "://" not in paths[0] and not Path(paths[0]).exists():
         return Loaded()
-    return open_results(paths, samples=False)
+    return open_results(paths, samples=False, outdated=outdated)
+
+
+def _stream_csv(results: tuple[str, ...], tiers: tuple[str, ...], money: Money, output: str | None) -> None:
+    """Write every record's line as it is read: a compacted store may hold more than memory does."""
+    from bench.report.plain import csv_lines
+    from bench.store import stream_results
+
+    problems: list[Problem] = []
+    records = stream_results(results_or_default(results), problems)
+    write(csv_lines((r for r in records if not tiers or r.tier in tiers), money), output)
+    warn_of(problems)
 
 
 def _render(records: list[Record], loaded: Loaded, money: Money, kind: str, output: str | None) -> None:

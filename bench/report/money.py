@@ -74,6 +74,10 @@ class Money:
             found = self._priced[record.run_id] = Priced(record, own, amounts(record, own))
         return found
 
+    def forget(self, record: Record) -> None:
+        """Hold a record's prices no longer: for reports of more records than memory has room for."""
+        self._priced.pop(record.run_id, None)
+
     def over(self, records: Sequence[Record]) -> None:
         """Price the records that will be shown and find those that the baseline names; BenchError where it names none.
 

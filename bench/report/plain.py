@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bench import __version__
@@ -20,11 +20,22 @@ SCHEMA_VERSION = "trnbench.report/1"
 
 def to_csv(records: Sequence[Record], money: Money | None = None) -> str:
     """Return a line a record under `frame.columns()`, with money also `money.COLUMNS`; unknown is empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns() + list(COLUMNS if money else ()), lineterminator="\n")
+    return "".join(csv_lines(records, money))
+
+
+def csv_lines(records: Iterable[Record], money: Money | None = None) -> Iterator[str]:
+    """Yield the lines of `to_csv`; no record, and no price of it, is kept once its line is made."""
+    line = io.StringIO()
+    writer = csv.DictWriter(line, columns() + list(COLUMNS if money else ()), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_row(record, money) for record in records)
-    return out.getvalue()
+    yield line.getvalue()
+    for record in records:
+        line.seek(0)
+        line.truncate()
+        writer.writerow(_row(record, money))
+        if money:
+            money.forget(record)
+        yield line.getvalue()
 
 
 def write_parquet(records: Sequence[Record], money: Money, path: str) -> None:
