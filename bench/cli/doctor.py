@@ -41,7 +41,8 @@ def command(ctx: click.Context, backend: str, quick: bool, instance_type: str | 
     about = machine.describe(instance_type=instance_type)
     found, price = _backends(), _price(about["instance"])
     if not as_json:
-        for line in [*_machine_lines(about), _price_line(price), *(f"backend {b['backend']}: {b['text']}" for b in found)]:
+        backends = [f"backend {b['backend']}: {b['text']}" for b in found]
+        for line in [*_machine_lines(about), _price_line(price), *backends]:
             click.echo(line)
     report: dict[str, Any] = {"machine": about, "price": price, "backends": found, "timing": None}
     if chosen:
