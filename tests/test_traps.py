@@ -1,14 +1,14 @@
 """Known ways in which benchmark numbers go wrong, each run into on purpose through a public door.
 
 A test is named after its trap. Traps that another file's test runs into already are in `ELSEWHERE`,
-which is held against the test files. Two known traps of servers have no test, as trnbench has no
-server scenario yet: a warm-up smaller than the concurrency, and repeated prompts that hit a prefix
-cache. They belong to it when it is written.
+which is held against the test files. There is no server scenario yet, so what is in flight at once is
+one batch: a warm-up shows its slow start whole, and prompts are repeated without a cache between them.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import json
 from datetime import date
@@ -30,6 +30,7 @@ from bench.errors import BenchError
 from bench.exchange import Given, Unusable, import_file
 from bench.measure.summarise import metrics_of
 from bench.record import Metric, Record
+from bench.registry import case_for, load_backend, load_scenario, load_workload
 from tests.commandline import records_in, trnbench
 from tests.foreign import optimum_report, vllm_result
 from tests.records import make_case, make_record
@@ -41,6 +42,7 @@ ELSEWHERE = {
     "waiting APIs return early": ("test_cli", "test_a_wrong_answer_or_a_lying_wait_is_an_invalid_record_and_exit_3"),
     "lazy work timed without a wait": ("test_emulated", "test_lazy_execution_is_measured_right"),
     "lazy work whose wait waits for nothing": ("test_emulated", "test_a_wait_that_returns_early_is_invalid"),
+    "a warm-up smaller than the concurrency": ("test_emulated", "test_warm_up_waits_a_slow_start_out"),
     "an old noise floor": ("test_machine", "test_an_old_noise_floor_is_still_given_with_its_date_and_called_stale"),
     "one run per point": ("test_compare", "test_one_child_a_side_tells_nothing_and_says_why"),
     "images of other numbers of steps": ("test_published",
@@ -198,6 +200,22 @@ def test_dropped_responses_counted_as_success() -> None:
         assert "1000 requests were issued, 910 completed" in record.reasons[0]
     all_counted = imported(vllm_result(requests=910) | {"request_throughput": 10.0})  # 1000 in 100 s
     assert (all_counted.status, "but 910 completed requests" in all_counted.reasons[0]) == ("invalid", True)
+
+
+def test_repeated_prompts_hit_no_prefix_cache() -> None:
+    """Every generation of the same prompt reads the whole of it again, so that its TTFT is one of work."""
+    workload, cpu = load_workload("gpt2"), load_backend("cpu")
+    case = case_for("gpt2", workload, backend="cpu", size="tiny", scenario="generation", dtype="fp32", compile="off",
+                    threads=1, seq_len=24)
+    program, read = workload.build(case), []
+    assert program.prefill is not None
+    program.prefill.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].numel()))
+    with contextlib.closing(cpu.open(case, cpu.fixed(case))) as device:
+        timed = load_scenario("generation").prepare(program, device, workload.work(case))
+        for _ in range(3):
+            timed.step()
+    assert read == [24 * case.batch_size] * 3
+    assert len(timed.series["ttft"]) == 3
 
 
 def test_p99_of_20_samples() -> None:
