@@ -40,7 +40,6 @@ SPELLINGS = {"-O": "--optlevel", "-O1": "--optlevel", "-O2": "--optlevel", "-O3"
 
 class NeuronBackend:
     name = "neuron"
-    rank = 20
     options: Mapping[str, Scalar] = {
         "cores": None,  # logical cores of a process: how many (default 1), or which: "4-7"
         "lnc": None,  # physical cores joined to a logical one: 1 or 2, on Trn2 and Trn3; None: as it is set up
@@ -65,6 +64,11 @@ class NeuronBackend:
     def tier(self) -> str:
         """Of records: a stand-in measures nothing of a Neuron device."""
         return "emulated" if self.flavour.emulated else "measured"
+
+    @property
+    def rank(self) -> int:
+        """The first choice of `auto`, which never takes a stand-in."""
+        return -1 if self.flavour.emulated else 20
 
     def probe(self) -> Probe:
         """What is here, or the first thing that is missing; neuron-ls alone is run, and only where devices are."""

@@ -89,9 +89,9 @@ def _too_many(seen: _Seen) -> str:
 
 
 def _oom(seen: _Seen) -> str:
-    asked = seen.first(rf"(?:for size|tried to allocate|allocate|requested)\D{{0,30}}?({SIZE}|\d+)")
-    free = seen.first(rf"(?:available|free|remaining)\D{{0,30}}?({SIZE}|\d+)") or seen.first(
-        rf"({SIZE})\s*(?:is|are)?\s*free")
+    asked = seen.first(rf"(?:allocate|requested|needed|size)\D{{0,20}}?({SIZE})") or seen.first(
+        r"(?:for size|requested|needed)\W{0,3}(\d+)\b")
+    free = seen.first(rf"({SIZE})\s*(?:is|are)?\s*free") or seen.first(rf"(?:available|free)\W{{0,3}}({SIZE}|\d+)\b")
     limit = seen.first(rf"(?:capacity|total|limit|of)\D{{0,20}}({SIZE})")
     known = [f"asked {_bytes(asked)}" if asked else "size not told", *([f"free {_bytes(free)}"] if free else []),
              *([f"of {limit}"] if limit and not free else [])]
@@ -106,7 +106,9 @@ def _oom_compile(seen: _Seen) -> str:
 
 def _bytes(text: str) -> str:
     """A bare number is bytes."""
-    return text.strip() if not text.strip().isdigit() else f"{int(text) / 2**30:.2f} GiB"
+    if not text.strip().isdigit():
+        return text.strip()
+    return f"{int(text) / 2**30:.2f} GiB" if int(text) >= 2**30 / 100 else f"{int(text)} bytes"
 
 
 def _host(seen: _Seen) -> str:
@@ -118,7 +120,8 @@ def _dynamic(seen: _Seen) -> str:
             f"ones: {seen.line}")
 
 
-UNSUPPORTED = {"EVRF001": "operator", "EUOC002": "operator", "EVRF004": "complex numbers", "ESPP004": "float64",
+UNSUPPORTED = {"EVRF001": "operator", "EUOC002": "operator", "EVRF029": "operator",
+               "EVRF004": "complex numbers", "ESPP004": "float64",
                "EVRF005": "fp8", "ESPP047": "fp8", "EVRF051": "fp8", "EVRF052": "fp8",
                "EVRF035": "integer type", "EVRF060": "integer type", "EVRF061": "integer type",
                "EVRF062": "integer type", "EVRF063": "integer type"}
