@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +19,9 @@ from bench.contracts import Program, Work
 from bench.errors import CaseFailed
 
 TORCH_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
-                "amp-bf16": torch.float32, "amp-fp16": torch.float32}
+                "amp-bf16": torch.float32, "amp-fp16": torch.float32, "fp8": torch.bfloat16}
+"""What weights and inputs are kept in. In fp8 linear layers alone are, and everything else in bf16."""
+
 AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 
 
@@ -27,6 +32,7 @@ class EagerDevice:
     """
 
     clock_ns: Callable[[], int] = staticmethod(time.perf_counter_ns)
+    without_gradients: Callable[[], contextlib.AbstractContextManager[Any]] = torch.inference_mode
 
     def __init__(self, case: Case, torch_device: str, *, channels_last: bool = False) -> None:
         self.case = case
@@ -35,7 +41,7 @@ class EagerDevice:
         self._channels_last = channels_last
         self._open = contextlib.ExitStack()
         if case.task == "inference":
-            self._open.enter_context(torch.inference_mode())
+            self._open.enter_context(self.without_gradients())
 
     def place(self, model: nn.Module) -> nn.Module:
         model.train(self.case.task == "training")
@@ -70,13 +76,21 @@ class EagerDevice:
             total = None
             for _ in range(accumulate):
                 loss = model(*next(batches)) / accumulate
-                loss.backward()
+                self.backward(loss)
                 total = loss.detach() if total is None else total + loss.detach()
-            optimizer.step()
+            self.update(optimizer)
             assert total is not None
             return total
 
         return step
+
+    def backward(self, loss: Tensor) -> None:
+        """Add a micro-batch's gradients; where losses are scaled, here they are."""
+        loss.backward()
+
+    def update(self, optimizer: torch.optim.Optimizer) -> None:
+        """Apply the step's gradients."""
+        optimizer.step()
 
     def _autocasting(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """Autocast around each call: one context kept open would serve casts of old weights."""
@@ -103,6 +117,18 @@ class EagerDevice:
 
     def close(self) -> None:
         self._open.close()
+
+
+def compile_cache() -> str:
+    """Whether inductor's cache, where the environment put it, holds anything yet: "warm" or "cold"."""
+    folder = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""))
+    return "warm" if folder.name and folder.is_dir() and any(folder.iterdir()) else "cold"
+
+
+def dynamo_graphs() -> int:
+    """Graphs that dynamo has compiled in this process; to import dynamo takes seconds and 70 MiB."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
 
 
 def uses_convolution(model: nn.Module) -> bool:

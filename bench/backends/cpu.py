@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +86,7 @@ def _device(case: Case, settings: Settings) -> Device:
     """Open the CPU with its threads set; the class needs torch, so it is made here."""
     import torch
 
-    from bench.backends._eager import EagerDevice
+    from bench.backends._eager import EagerDevice, compile_cache, dynamo_graphs
     from bench.machine import memory
 
     if settings["compile"] == "inductor" and not _compiler():
@@ -98,8 +97,7 @@ def _device(case: Case, settings: Settings) -> Device:
             super().__init__(case, "cpu", channels_last=settings["layout"] == "channels_last")
             torch.set_num_threads(int(settings["threads"]))
             self._flushes = torch.set_flush_denormal(True)
-            cache = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""))
-            self._cache = "warm" if cache.name and cache.is_dir() and any(cache.iterdir()) else "cold"
+            self._cache = compile_cache()
             if settings["compile"] != "off":
                 from torch._inductor import compile_fx, config  # noqa: F401 - the compiler is no part of the model
 
@@ -124,8 +122,7 @@ def _device(case: Case, settings: Settings) -> Device:
             return _ceiling(case.dtype)
 
         def compiles(self) -> int:
-            dynamo = sys.modules.get("torch._dynamo.utils")  # to import it takes seconds and 70 MiB
-            return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
+            return dynamo_graphs()
 
         def report(self) -> dict[str, Any]:
             facts = cpu()
