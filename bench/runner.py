@@ -131,6 +131,21 @@ def run_case(case: Case, session: Session, refused: str | None = None) -> Record
     return record
 
 
+def compile_case(case: Case, session: Session) -> dict[str, Any]:
+    """Compile a case in one child that times nothing, so that the cache its backend keeps is warm.
+
+    Returns the child's result: `status` and `reason`, `compile`, `phases_s`. It compiles with the settings that
+    `auto` starts from. KeyboardInterrupt when the user stops it.
+    """
+    backend = load_backend(case.backend)
+    settings, refused = backend.fixed(case), backend.refuse(case)
+    if refused:
+        return {"status": "unsupported", "reason": refused}
+    with scratch_folder() as scratch:
+        return ask({"role": "compile", "case": case.to_json(), "settings": settings}, case, session, settings, scratch,
+                   "compiling")
+
+
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[str]:
     """A folder for one record's reference and compile caches: empty at first, so that cold is cold."""

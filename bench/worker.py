@@ -21,7 +21,7 @@ from bench.case import Case, Effort
 from bench.errors import BenchError, CaseFailed
 from bench.measure.ledger import Ledger
 
-ROLES = ("describe", "scout", "measure", "ab")
+ROLES = ("describe", "scout", "measure", "compile", "ab")
 
 
 def main() -> None:
@@ -73,6 +73,8 @@ def _answer(request: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     case = Case.from_json(request["case"])
     if role == "scout":
         return child.scout(case, effort, request["settings"], ledger, scratch)
+    if role == "compile":
+        return child.precompile(case, request["settings"], ledger)
     return child.measure(case, effort, request["settings"], ledger, scratch, full=request["full"])
 
 

@@ -46,7 +46,7 @@ def test_threads_are_set_in_the_environment_before_torch_is_imported() -> None:
     environment = CPU.environment(a_case(threads=3), CPU.fixed(a_case(threads=3)), "/scratch")
     assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("3", "3")
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
-    assert environment["TORCHINDUCTOR_CACHE_DIR"] == "/scratch/inductor"
+    assert environment["TORCHINDUCTOR_CACHE_DIR"].startswith("/scratch/")
 
 
 def test_auto_starts_from_the_physical_cores_and_tries_halves(monkeypatch: pytest.MonkeyPatch) -> None:

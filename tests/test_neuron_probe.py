@@ -45,7 +45,7 @@ def case(**fields: Any) -> Case:
     ({"torch-neuronx": "1.0.0", "torch": "2.13.0"}, ("torch_neuronx",), "placeholder", "holds no code"),
     ({"torch-neuronx": "2.13.3.0", "torch": "2.13.0+cpu"}, ("torch_neuronx",), "native", None),
     ({"torch-neuronx": "2.10.0", "torch": "2.10.1"}, ("torch_neuronx",), "native", None),
-    ({"torch-neuronx": "2.14.3.0", "torch": "2.13.0"}, ("torch_neuronx",), "broken", "needs torch 2.14, and torch 2.13"),
+    ({"torch-neuronx": "2.14.3.0", "torch": "2.13.0"}, ("torch_neuronx",), "broken", "torch 2.14, and torch 2.13"),
     ({"torch-neuronx": "2.14.3.0"}, ("torch_neuronx",), "broken", "no torch is installed"),
     ({"torch-neuronx": "0.1.0", "torch": "2.10.0"}, ("torch_neuronx", "torch_neuronx/neuron_dynamo_backend"),
      "native", None),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.backends import _cache
 from bench.case import Case, Scalar
 from bench.contracts import Device, Probe, Program, Settings
 from bench.errors import CaseFailed
@@ -24,7 +24,7 @@ class CpuBackend:
     name = "cpu"
     tier = "measured"
     rank = 0
-    options: Mapping[str, Scalar] = {}
+    options: Mapping[str, Scalar] = {"cache": _cache.OPTION}  # cold, warm or a folder: inductor's
 
     def probe(self) -> Probe:
         facts = cpu()
@@ -51,8 +51,10 @@ class CpuBackend:
 
     def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
         threads = str(settings.get("threads") or _cores())
+        # A folder for each work, so that another model's code does not make this one's look warm.
+        kept = _cache.cache_folder(case.backend_options.get("cache", _cache.OPTION), scratch, self.name) / case.work_id
         return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": "",
-                "TORCHINDUCTOR_CACHE_DIR": str(Path(scratch) / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1",
+                "TORCHINDUCTOR_CACHE_DIR": str(kept / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1",
                 "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
     def fixed(self, case: Case) -> dict[str, Any]:

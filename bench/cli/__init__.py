@@ -13,6 +13,7 @@ COMMANDS = {
     "list": ("bench.cli.list", "What there is: workloads, backends, suites, chips, instances, claims."),
     "doctor": ("bench.cli.doctor", "What this machine can run, and how well it can be timed."),
     "run": ("bench.cli.run", "Measure workloads, store a record each, print a table."),
+    "compile": ("bench.cli.compile", "Compile ahead: fill the cache that a later run finds warm."),
     "ab": ("bench.cli.ab", "Tell two cases apart: both warm, alternated in one run."),
     "show": ("bench.cli.show", "One record in full: ledger, parity, environment."),
     "compare": ("bench.cli.compare", "Ratios with intervals between two sets of records."),

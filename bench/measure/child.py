@@ -1,7 +1,8 @@
-"""What one child process does: scout a case, measure it, or alternate two. Torch lives here.
+"""What one child process does: scout a case, measure it, compile it, or alternate two. Torch lives here.
 
 A request and a result are JSON values. `scout` makes the float32 reference and the `auto` choices;
-`measure` times one child's share with them; `ab` keeps two cases warm and alternates them.
+`measure` times one child's share with them; `compile` fills caches ahead; `ab` keeps two cases warm
+and alternates them.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ LOOKS = 20  # at whether it is steady, each time that the warm-up has become a t
 LEAST_WARMUP_S = 0.5  # twenty quick steps are over before a clock frequency has moved
 LEAST_TIMED_S = 2.0  # however narrow: a shorter look sees one mood of a shared machine
 LEAST_ROUNDS = 3
+AT_ONCE_S = 1e-6  # a warm-up as short as can be: the first steps and one more
 NEEDED = {"training": ("batches", "optimizer"), "generation": ("inputs", "prefill", "decode")}
 """Parts of a `Program` that a scenario cannot do without."""
 
@@ -100,10 +102,27 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
         report = device.report()
         graphs = device.compiles()
         ledger.enter("teardown")
-    compile_s = [s for s in (prepared_s, warm.pop("compile_s")) if s is not None]
-    report["compile"] |= {"seconds": sum(compile_s) if compile_s else None, "graphs": graphs}
+    report["compile"] |= {"seconds": _compile_s(prepared_s, warm.pop("compile_s")), "graphs": graphs}
     result["warnings"] = warnings + result["warnings"] + report.pop("warnings")
     return result | report | {"canary": canary_result, "parity": checked, "warmup": warm, "work": _work_json(work)}
+
+
+def precompile(case: Case, settings: Settings, ledger: Ledger) -> dict[str, Any]:
+    """Compile what `measure` would run and time nothing; return {"compile"}. What is kept is the backend's business."""
+    import torch  # noqa: F401 - in phase "start"
+
+    ledger.enter("load")
+    _imported(case)
+    with contextlib.closing(load_backend(case.backend).open(case, settings)) as device:
+        timed, _, prepared_s = _prepared(case, device, ledger)
+        ledger.enter("check")
+        Canary(device).before()
+        ledger.enter("warmup")
+        warm = warm_up(device, timed, Effort(max_seconds=AT_ONCE_S), ledger, None, full=False)
+        found = dict(device.report()["compile"])
+        graphs = device.compiles()
+        ledger.enter("teardown")
+    return {"compile": found | {"seconds": _compile_s(prepared_s, warm["compile_s"]), "graphs": graphs}}
 
 
 def alternate(cases: Sequence[Case], settings: Sequence[Settings], ledger: Ledger, *, max_seconds: float,
@@ -185,6 +204,12 @@ def _prepared(case: Case, device: Device, ledger: Ledger) -> tuple[Timed, Work, 
         return timed, work, None
     ledger.move(ledger.seconds()["load"] - built_s, to="compile", out_of="load")
     return timed, work, (device.clock_ns() - started_ns) / 1e9
+
+
+def _compile_s(*parts: float | None) -> float | None:
+    """The seconds of what compiled, None where nothing did."""
+    known = [seconds for seconds in parts if seconds is not None]
+    return sum(known) if known else None
 
 
 def _built(workload: Workload, case: Case) -> Program:
