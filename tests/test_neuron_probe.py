@@ -197,6 +197,7 @@ def test_probing_is_quick_and_safe_on_this_machine() -> None:
     (NATIVE, "Trainium2", {"dtype": "fp8"}, "NCC_EVRF051"),
     (NATIVE, "Trainium2", {"dtype": "tf32"}, "native flavour overrides"), (XLA, "Trainium1", {"dtype": "tf32"}, None),
     (NATIVE, "Trainium2", {"dtype": "fp16", "task": "training"}, "loss scaling"),
+    (XLA, "Trainium1", {"dtype": "amp-bf16"}, "mode=lazy"),
     (NATIVE, "Trainium1", {}, "Trainium2 and Trainium3 only"),
     (Flavour(name="none", reason="torch-neuronx is not installed", fix="x"), "Trainium2", {}, "not installed"),
     (NATIVE, "Trainium2", {"compile": "dynamic"}, "fixed shapes"),
@@ -293,6 +294,23 @@ def test_cores_are_counted_or_named(tmp_path: Path, cores: int | str, name: str,
     found = environment(XLA, tmp_path, cores=cores)
     assert found[name] == value
     assert not {"NEURON_RT_NUM_CORES", "NEURON_RT_VISIBLE_CORES"} - {name} & set(found)
+
+
+@pytest.mark.parametrize(("options", "core"), [({}, "3"), ({"cores": "4-7"}, "7")])
+def test_each_rank_of_a_parallel_case_takes_the_core_of_its_number(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], core: str) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    backend = NeuronBackend(machine(tmp_path), NATIVE)
+    one = case(parallelism="dp=4", backend_options=options)
+    assert backend.refuse(one) is None
+    found = backend.environment(one, backend.fixed(one), str(tmp_path))
+    assert found["NEURON_RT_VISIBLE_CORES"] == core
+    assert "NEURON_RT_NUM_CORES" not in found
+    assert environment(NATIVE, tmp_path)["NEURON_RT_NUM_CORES"] == "1"  # another's LOCAL_RANK is not a case's of one
+
+
+def test_cores_are_joined_by_the_flavour_s_own_process_group() -> None:
+    assert [NeuronBackend(installed=one).process_group for one in (NATIVE, XLA)] == ["neuron", "xla"]
 
 
 @pytest.mark.parametrize(("installed", "options", "flags"), [

@@ -61,6 +61,11 @@ class NeuronBackend:
         return self._installed
 
     @property
+    def process_group(self) -> str:
+        """torch.distributed's name for what joins cores."""
+        return "xla" if self.flavour.name == "xla" else "neuron"
+
+    @property
     def tier(self) -> str:
         """Of records: a stand-in measures nothing of a Neuron device."""
         return "emulated" if self.flavour.emulated else "measured"
@@ -187,6 +192,8 @@ class NeuronBackend:
                     "products are computed in bf16, and torch._scaled_mm is not on the device")
         if case.dtype == "tf32" and self.flavour.name == "native":
             return "tf32 is a flag of neuronx-cc that the native flavour overrides: use fp32 or bf16"
+        if case.dtype.startswith("amp-") and self._mode(case) == "trace":
+            return f"{case.dtype} is not offered for traced models: use bf16, or mode=lazy"
         if case.dtype in ("fp16", "amp-fp16") and case.task == "training":
             return "fp16 training needs loss scaling, which is not offered on Neuron: use bf16 or amp-bf16"
         return None
@@ -208,7 +215,7 @@ class NeuronBackend:
             return "a traced graph neither trains nor keeps state between calls: use mode=lazy"
         if count is None:
             return f"cores={options['cores']!r} is neither a number of cores nor a range such as 4-7"
-        if count > 1 and mode != "trace":
+        if count > 1 and mode != "trace" and not case.parallelism.endswith(f"={count}"):
             return f"a process computes on one core in mode {mode}: use --parallelism dp={count}, or mode=trace on XLA"
         if options.get("lnc") not in (None, 1, 2):
             return f"lnc={options['lnc']!r} is neither 1 nor 2"
@@ -267,8 +274,14 @@ class NeuronBackend:
 
 
 def _core_variables(case: Case) -> dict[str, str]:
-    """Which cores, and how many physical ones each is of; a process that is not told takes all there are."""
+    """Which cores, and how many physical ones each is of; a process that is not told takes all there are.
+
+    A rank of a parallel case takes the one of its own number, counted from the first of those asked for.
+    """
     count, which = _cores(case.backend_options.get("cores"))
+    rank = os.environ.get("LOCAL_RANK", "") if case.parallelism != "dp=1" else ""
+    if rank.isdigit():
+        which = str(int(which.partition("-")[0] if which else 0) + int(rank))
     cores = {"NEURON_RT_VISIBLE_CORES": which} if which else {"NEURON_RT_NUM_CORES": str(count or 1)}
     lnc = case.backend_options.get("lnc")
     joined = {} if lnc is None else {"NEURON_LOGICAL_NC_CONFIG": str(lnc), "NEURON_RT_VIRTUAL_CORE_SIZE": str(lnc)}

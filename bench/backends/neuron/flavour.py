@@ -69,7 +69,7 @@ def flavour(path: Sequence[str] | None = None) -> Flavour:
     missing = [name for name in ("torch_xla", "libneuronxla") if _spec(name, path) is None
                and not (emulated and name == "libneuronxla")]
     if missing:
-        return Flavour(name="broken", version=version,
+        return Flavour(name="broken", version=version, emulated=emulated,
                        reason=f"torch-neuronx {version} is the XLA flavour, and {' and '.join(missing)} is missing",
                        fix=f"install it whole: {XLA}")
     return _fitting(Flavour(name="xla", version=version, emulated=emulated), number, path)
