@@ -231,3 +231,11 @@ def test_a_gate_on_the_cost_of_other_items_names_those_that_there_are(tmp_path: 
     result = gate(tmp_path, on(None, "a", 10), on(None, "b", 10), "usd_per_1m_tokens>+3%")
     assert result.exit_code == 2
     assert "usd_per_1m_inferences" in result.stderr
+
+
+def test_a_report_without_any_results_names_what_can_be_seen_at_once(tmp_path: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = trnbench("report")
+    assert (result.exit_code, "--published" in result.stderr) == (2, True)
+    assert trnbench("report", "--published", "--tier", "vendor").exit_code == 0

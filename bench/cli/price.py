@@ -12,7 +12,7 @@ import click
 from bench.catalog.prices import BASES
 from bench.catalog.refresh import LIVE_BASES
 from bench.cli.options import console, json_option
-from bench.errors import BenchError
+from bench.errors import BenchError, nearest
 
 if TYPE_CHECKING:
     from bench.catalog.instances import Instance
@@ -323,11 +323,13 @@ def _still_used(book: PriceBook, day: date) -> str:
 def _own_machine(name: str, chip: str | None, chips: int | None, on_prem: bool) -> Instance:
     """The instance that is priced: of the catalog, or a machine of the user's own; BenchError for neither."""
     from bench.catalog.chips import chip as chip_of
-    from bench.catalog.instances import Instance, instance, known_instance
+    from bench.catalog.instances import Instance, instances, known_instance
 
     known = known_instance(name)
     if known is None and chip is None and not on_prem:
-        instance(name)  # says which names are near
+        raise BenchError(f"Unknown instance {name!r}.{nearest(name, [one.type for one in instances()])}",
+                         fix="`trnbench list instances` lists them; a machine of your own has --chip l4 --chips 1, "
+                             "say, or --on-prem.")
     if (chip is None) != (chips is None):
         raise BenchError("--chip and --chips belong together.", fix="pass both: --chip h100-sxm --chips 8.")
     if known and chip and (known.chip, known.chips) != (chip, chips):

@@ -94,8 +94,11 @@ def _loaded(results: tuple[str, ...], *, published: bool, outdated: bool) -> Loa
     from bench.store import Loaded, open_results
 
     paths = results_or_default(results)
-    if published and not results and "://" not in paths[0] and not Path(paths[0]).exists():
-        return Loaded()
+    if not results and "://" not in paths[0] and not Path(paths[0]).exists():
+        if published:
+            return Loaded()
+        raise BenchError(f"No results at {paths[0]!r}.", fix="measure some with `trnbench run`, pass the folder that "
+                         "has them, or add --published to see the results that come with trnbench.")
     return open_results(paths, samples=False, outdated=outdated)
 
 
