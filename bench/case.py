@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,9 @@ PUBLISHED_DTYPES = ("int8", "int4", "fp4", "mxfp4")
 UNSTATED = "unstated"
 """Task or dtype of a result imported from a tool that does not say. Never offered, never run."""
 
+PARALLELISM = re.compile(r"(dp|fsdp)=([1-9]\d*)")
+"""What is run: data parallel over N processes, with whole models (`dp=N`) or sharded ones (`fsdp=N`)."""
+
 Scalar = str | int | float | bool | None
 
 
@@ -30,7 +34,8 @@ class Case:
     """What to run. Two equal cases have one `id`, on any machine and in any process.
 
     `compile`: "auto" (a short trial decides), "off", or a mode the backend names ("on" is its
-    default mode). `threads`: host threads of the child, "auto" for a trial. `options` are the
+    default mode). `batch_size` and `threads` are those of one rank, where `parallelism` has several:
+    `threads`: host threads of the child, "auto" for a trial. `options` are the
     workload's own settings, every one of them filled in (say `new_tokens`), `backend_options` the
     backend's. `weights_sha256` and `workload_sha256` stand for files' contents, as paths prove
     nothing; the paths themselves are kept but are no part of the identity.
@@ -89,8 +94,15 @@ class Case:
     def label(self) -> str:
         """A short name for tables and progress lines, e.g. `bert:base inference/offline bf16 b8 s128`."""
         seq = f" s{self.seq_len}" if self.seq_len else ""
+        ranks = f" {self.parallelism}" if self.ranks > 1 else ""
         return (f"{self.workload}:{self.size} {self.task}/{self.scenario} {self.dtype} "
-                f"b{self.batch_size}{seq}")
+                f"b{self.batch_size}{seq}{ranks}")
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share the work; 1 where others' results say something else of theirs."""
+        found = PARALLELISM.fullmatch(self.parallelism)
+        return int(found[2]) if found else 1
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -29,6 +29,7 @@ class Work:
     items: int  # in one step (for generation: output tokens of the whole batch)
     flops: float | None = None  # in one step; a multiply-add counts as 2
     bytes: float | None = None  # moved to and from memory at least, in one step (for MBU)
+    bus_bytes: float | None = None  # over each device's links in one step, by nccl-tests' formulas
     parts: Mapping[str, float] = field(default_factory=dict)  # FLOPs by part: prefill, decode
 
 
@@ -38,7 +39,8 @@ class Program:
 
     * inference: `model(*inputs)` -> a tensor.
     * training: `model(*batches[i])` -> a scalar loss; `optimizer(parameters)` makes the optimiser;
-      one step is `accumulate` batches forward and backward, then one update.
+      one step is `accumulate` batches forward and backward, then one update. A batch's tensors have
+      its samples along their first dimension, where data parallel splits them.
     * generation: `prefill(*inputs)` -> (logits_BV, next_B1); `decode(token_B1, position_1)` ->
       (logits_BV, next_B1), in place on a static KV cache held in `model`'s buffers. `prefill` and
       `decode` are modules sharing `model`'s parameters; shapes never change between calls.
@@ -73,6 +75,7 @@ class Workload:
     work: Callable[[Case], Work]
     seq_len: int | None = None  # default; None where the workload has no sequence
     batch_size: int = 1
+    parallelism: str = "dp=1"  # default; dp=2 for one that makes no sense on one device
     dtypes: Sequence[str] = ("fp32", "bf16", "fp16", "amp-bf16")  # it can run in, the default first
     options: Mapping[str, Scalar] = field(default_factory=dict)  # its own settings with defaults
     limits: Callable[[Case], str | None] = lambda case: None  # why a case is impossible, or None
@@ -118,7 +121,10 @@ class Device(Protocol):
         """Graphs compiled so far in this process: a rise inside the timed part voids it."""
 
     def report(self) -> dict[str, Any]:
-        """For the record: {"device": {...}, "compile": {"cache": ...}, "fallbacks": {...}, "warnings": [...]}."""
+        """For the record: {"device": {...}, "compile": {"cache": ...}, "fallbacks": {...}, "warnings": [...]}.
+
+        `device` has the chips (and cores) that all of the case's ranks use.
+        """
 
     def close(self) -> None:
         """Give the device back."""
@@ -131,6 +137,7 @@ class Backend(Protocol):
     tier: str  # of its records: "measured" or "emulated"
     rank: int  # `auto` takes the available backend of the highest rank; below 0 never
     options: Mapping[str, Scalar]  # its own settings (`--backend-option`), with defaults
+    process_group: str | None  # torch.distributed's name for what joins its devices (gloo, nccl); None: nothing does
 
     def probe(self) -> Probe:
         """What is here, without importing torch; safe and quick on every machine."""
@@ -142,7 +149,10 @@ class Backend(Protocol):
         """The number format a user who names none should measure, among those of the workload."""
 
     def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
-        """Variables the child needs before it imports torch; `scratch` is a folder of this record's own."""
+        """Variables the child needs before it imports torch; `scratch` is a folder of this record's own.
+
+        Asked once more in each rank of a parallel case, where LOCAL_RANK says which device is its own.
+        """
 
     def axes(self, case: Case, program: Program) -> Mapping[str, Sequence[Any]]:
         """Settings that `auto` decides, each with values to try, best guess first, in trial order."""
@@ -175,6 +185,7 @@ class Scenario(Protocol):
     tasks: Sequence[str]
     batch_size: int | None  # imposed (single-stream: 1), or None
     round_ns: int  # steps are timed in rounds of about this long; 0: every step alone
+    together: bool  # a step needs every rank of a parallel case; else each is a stream of its own
 
     def prepare(self, program: Program, device: Device, work: Work) -> Timed:
         """The step as it is timed, and what it must compute."""

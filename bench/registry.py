@@ -139,6 +139,7 @@ def case_for(name: str, workload: Workload, *, backend: str, dtype: str, task: s
                          fix="leave --batch-size out, or choose the offline scenario.")
     if fields.get("seq_len") is not None and workload.seq_len is None:
         raise BenchError(f"Workload {name!r} has no sequence length.", fix="leave --seq-len out.")
+    fields.setdefault("parallelism", workload.parallelism)
     if fields.get("seq_len") is None:
         fields["seq_len"] = workload.seq_len
     return Case(workload=name, size=size, task=task, scenario=scenario, backend=backend, dtype=dtype,

@@ -19,12 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import machine
+from bench import machine, parallel
 from bench.case import Case, Effort
 from bench.machine import memory
 from bench.measure.summarise import metrics_of
 from bench.record import PHASES, Metric, Record
 from bench.registry import load_backend
+from bench.scaling import Find, with_scaling
 
 STDERR_LINES = 40
 HOST_OOM = ("MemoryError", "can't allocate memory", "std::bad_alloc")  # Python's, torch's, C++'s
@@ -88,6 +89,7 @@ class Session:
     labels: Mapping[str, str] = field(default_factory=dict)
     instance_type: str | None = None
     tell: Tell = _silent
+    find: Find = lambda case_id: None
     stop: Stop = field(default_factory=Stop)
     machine: dict[str, Any] = field(default_factory=dict)
 
@@ -107,7 +109,7 @@ def run_case(case: Case, session: Session, refused: str | None = None) -> Record
     backend, effort = load_backend(case.backend), session.effort
     started_at, children = _now(), []
     found: dict[str, Any] = {"settings": backend.fixed(case)}
-    refused = refused or backend.refuse(case)
+    refused = refused or backend.refuse(case) or parallel.refuse(case, backend)
     if refused:
         return _record(case, session, started_at, found, [{"status": "unsupported", "reason": refused}])
     interrupted = False
@@ -125,7 +127,7 @@ def run_case(case: Case, session: Session, refused: str | None = None) -> Record
                     break
         except KeyboardInterrupt:
             interrupted = True
-    record = _record(case, session, started_at, found, children, interrupted=interrupted)
+    record = with_scaling(_record(case, session, started_at, found, children, interrupted=interrupted), session.find)
     if interrupted:
         raise Interrupted(record)
     return record
@@ -138,7 +140,7 @@ def compile_case(case: Case, session: Session) -> dict[str, Any]:
     `auto` starts from. KeyboardInterrupt when the user stops it.
     """
     backend = load_backend(case.backend)
-    settings, refused = backend.fixed(case), backend.refuse(case)
+    settings, refused = backend.fixed(case), backend.refuse(case) or parallel.refuse(case, backend)
     if refused:
         return {"status": "unsupported", "reason": refused}
     with scratch_folder() as scratch:
@@ -370,6 +372,7 @@ def _samples(good: list[dict[str, Any]]) -> dict[str, Any]:
     names = good[0]["series_ns"]
     return {"unit": "ns", "steps_per_round": [child["steps_per_round"] for child in good],
             "children": [child["samples_ns"] for child in good],
+            **({"streams": [child["streams"] for child in good]} if "streams" in good[0] else {}),
             "series": {name: [child["series_ns"][name] for child in good] for name in names}}
 
 
@@ -382,7 +385,8 @@ def _roles(scout: Mapping[str, Any], children: list[dict[str, Any]]) -> Iterator
 
 def _kept(role: str, child: dict[str, Any]) -> dict[str, Any]:
     """A child as its record keeps it: without what the record says once for all."""
-    elsewhere = ("samples_ns", "series_ns", "work", "settings", "tuning", "device", "steps_per_round")
+    elsewhere = ("samples_ns", "series_ns", "work", "settings", "tuning", "device", "steps_per_round", "streams",
+                 "stream", "failed_at_ns")
     return {"role": role} | {key: value for key, value in child.items() if key not in elsewhere}
 
 

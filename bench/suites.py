@@ -10,6 +10,7 @@ from typing import Any
 from bench.case import Case
 from bench.contracts import Backend, Workload
 from bench.errors import BenchError, nearest
+from bench.parallel import refuse
 from bench.registry import case_for, load_workload, workload_names
 
 Options = Mapping[str, Any]
@@ -108,5 +109,6 @@ def plan(entries: Sequence[tuple[str, Workload, Options]], backend: Backend,
             dtype = wanted.pop("dtype", None) or backend.default_dtype(task, workload.dtypes)
             wanted.pop("options", None)
             case = case_for(name, workload, backend=backend.name, dtype=dtype, options=options, **wanted, **others)
-            planned.setdefault(case.id, Planned(case, backend.refuse(case) or workload.limits(case)))
+            refused = backend.refuse(case) or refuse(case, backend) or workload.limits(case)
+            planned.setdefault(case.id, Planned(case, refused))
     return list(planned.values())

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ROOMS = ("errors", "units", "case", "record", "stats", "machine", "catalog", "store", "cost", "claims",
-         "exchange", "report", "contracts", "registry", "weights", "backends", "scenarios", "measure", "suites",
-         "worker", "runner", "pairing", "cli", "__main__")
+         "exchange", "report", "scaling", "contracts", "registry", "weights", "parallel", "backends", "scenarios",
+         "measure", "suites", "launch", "worker", "runner", "pairing", "cli", "__main__")
 """From above to below: a file imports from its own room and those before it."""
 
 TORCH_FREE = ROOMS[:ROOMS.index("report") + 1]

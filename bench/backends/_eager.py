@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bench.case import Case
 from bench.contracts import Program, Work
 from bench.errors import CaseFailed
+from bench.parallel import gradients_held_back, spread
 
 TORCH_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
                 "amp-bf16": torch.float32, "amp-fp16": torch.float32, "fp8": torch.bfloat16}
@@ -66,7 +67,8 @@ class EagerDevice:
 
     def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:
         assert program.optimizer is not None
-        model = self._autocasting(self.compiled(program.model))
+        spread_model = spread(program.model, self.case)
+        model = self._autocasting(self.compiled(spread_model))
         optimizer = program.optimizer([p for p in program.model.parameters() if p.requires_grad])
         batches = itertools.cycle(program.batches)
         accumulate = program.accumulate
@@ -74,9 +76,10 @@ class EagerDevice:
         def step() -> Tensor:
             optimizer.zero_grad(set_to_none=True)
             total = None
-            for _ in range(accumulate):
-                loss = model(*next(batches)) / accumulate
-                self.backward(loss)
+            for left in reversed(range(accumulate)):
+                with gradients_held_back(spread_model) if left else contextlib.nullcontext():
+                    loss = model(*next(batches)) / accumulate
+                    self.backward(loss)
                 total = loss.detach() if total is None else total + loss.detach()
             self.update(optimizer)
             assert total is not None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.backends import _cache
-from bench.case import Case, Scalar
+from bench.case import PARALLELISM, Case, Scalar
 from bench.contracts import Device, Probe, Program, Settings
 from bench.errors import CaseFailed
 from bench.machine.cpu import cpu, usable_cores
@@ -25,6 +25,7 @@ class CpuBackend:
     tier = "measured"
     rank = 0
     options: Mapping[str, Scalar] = {"cache": _cache.OPTION}  # cold, warm or a folder: inductor's
+    process_group = "gloo"
 
     def probe(self) -> Probe:
         facts = cpu()
@@ -40,8 +41,10 @@ class CpuBackend:
             return f"compile mode {case.compile!r} is not one of {', '.join(COMPILE_MODES)}"
         if case.compile in ("on", "inductor") and not _compiler():
             return "inductor needs a C++ compiler and none is on PATH: install g++, or pass --no-compile"
-        if case.parallelism != "dp=1":
-            return f"parallelism {case.parallelism} is not offered on CPU: use dp=1"
+        if not PARALLELISM.fullmatch(case.parallelism):
+            return f"parallelism {case.parallelism} is not offered on CPU: use dp=N"
+        if case.ranks > _cores():
+            return f"{case.parallelism} needs a core for each process, and {_cores()} are usable"
         return None
 
     def default_dtype(self, task: str, dtypes: Sequence[str]) -> str:
@@ -58,18 +61,21 @@ class CpuBackend:
                 "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
     def fixed(self, case: Case) -> dict[str, Any]:
-        return {"threads": _cores() if case.threads == "auto" else case.threads, "layout": "contiguous",
+        threads = max(1, _cores() // case.ranks) if case.threads == "auto" else case.threads
+        return {"threads": threads, "layout": "contiguous",
                 "compile": "inductor" if case.compile in ("on", "inductor") else "off"}
 
     def axes(self, case: Case, program: Program) -> Mapping[str, Sequence[Any]]:
         """Threads (physical cores, then halves down to 1), layout for convolutions, inductor.
+
+        Ranks share the cores evenly: a trial of one by itself would not see the others.
 
         Inductor is tried for inference only, where frozen weights make it worth its compile time.
         """
         from bench.backends._eager import uses_convolution
 
         axes: dict[str, Sequence[Any]] = {}
-        if case.threads == "auto":
+        if case.threads == "auto" and case.ranks == 1:
             axes["threads"] = sorted({max(1, _cores() >> k) for k in range(4)} | {1}, reverse=True)
         if uses_convolution(program.model):
             axes["layout"] = ("contiguous", "channels_last")
@@ -129,7 +135,7 @@ def _device(case: Case, settings: Settings) -> Device:
         def report(self) -> dict[str, Any]:
             facts = cpu()
             return {"device": {"kind": "cpu", "name": facts["model"], "chips": facts["sockets"],
-                               "threads": torch.get_num_threads(), "flush_denormals": self._flushes},
+                               "threads": case.ranks * torch.get_num_threads(), "flush_denormals": self._flushes},
                     "compile": {"cache": self._cache if settings["compile"] != "off" else None},
                     "fallbacks": {}, "warnings": []}
 

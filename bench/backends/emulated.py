@@ -59,6 +59,7 @@ class EmulatedBackend:
     tier = "emulated"
     rank = -1
     options = LAW
+    process_group = None
 
     def probe(self) -> Probe:
         return Probe(available=True, devices=({"name": "made-up device, for tests of the harness"},))

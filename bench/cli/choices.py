@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bench.case import DTYPES, TASKS, Effort
+from bench.case import DTYPES, PARALLELISM, TASKS, Effort
 from bench.contracts import Backend, Workload
 from bench.errors import BenchError, nearest
 from bench.suites import Planned
@@ -19,15 +19,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 class ListOf(click.ParamType):
     """`1,2,4` as a list."""
 
-    def __init__(self, kind: type, name: str, known: Sequence[str] = ()) -> None:
-        self.kind, self.name, self.known = kind, name, known
+    def __init__(self, kind: Callable[[str], Any], name: str, known: Sequence[str] = (), *,
+                 example: str = "1,8,32") -> None:
+        self.kind, self.name, self.known, self.example = kind, name, known, example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
         parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
         try:
             found = [self.kind(str(part).strip()) for part in parts if str(part).strip()]
         except ValueError:
-            self.fail(f"{value!r} is not a list of {self.name}, such as 1,8,32", param, ctx)
+            self.fail(f"{value!r} is not a list of {self.name}, such as {self.example}", param, ctx)
         if not found:
             self.fail(f"{value!r} names no {self.name}", param, ctx)
         for part in found:
@@ -70,6 +71,13 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def parallelism(text: str) -> str:
+    """`dp=N` or `fsdp=N`; ValueError for anything else."""
+    if not PARALLELISM.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
 _CASE_OPTIONS = [
     click.argument("workloads", nargs=-1),
     click.option("--suite", metavar="NAME", help="A named list of cases: smoke, quick, standard or full."),
@@ -87,7 +95,13 @@ _CASE_OPTIONS = [
                  help="The backend's compiler on or off. Default: a short trial decides."),
     click.option("--compile-mode", metavar="MODE", help="One of the backend's compile modes by name."),
     click.option("--threads", default="auto", show_default=True, help="Host threads, or auto: a short trial."),
-    click.option("--parallelism", default="dp=1", show_default=True, hidden=True),
+    click.option("--parallelism", type=ListOf(parallelism, "parallelisms", example="dp=1,dp=2"),
+                 help="dp=N: training on N devices (a batch each, gradients averaged), inference as N streams side by "
+                      "side. dp=1,dp=N also gives the scaling efficiency.  [default: dp=1]"),
+    click.option("--cores", type=click.IntRange(min=1), metavar="N",
+                 help="The same as --parallelism dp=N: one process a core, all at once."),
+    click.option("--shard", type=click.Choice(["none", "fsdp"]), default="none", show_default=True,
+                 help="Training on several devices: a whole model on each (DDP), or a shard of it (FSDP2)."),
     click.option("--option", "options", type=Pair(), multiple=True,
                  help="A setting of the workload's own, e.g. new_tokens=128."),
     click.option("--backend-option", "backend_options", type=str, multiple=True,
@@ -164,13 +178,14 @@ def _crossed(entries: Sequence[tuple[str, Workload, Mapping[str, Any]]], backend
     from bench.registry import file_digest
 
     fixed = {"compile": _compile_of(params), "threads": _threads_of(params["threads"]), "seed": params["seed"],
-             "parallelism": params["parallelism"], "backend_options": _backend_options(backend, params),
+             "backend_options": _backend_options(backend, params),
              "options": dict(params["options"])}
     if params["weights"]:
         from bench.weights import weights_digest
 
         fixed |= {"weights": params["weights"], "weights_sha256": weights_digest(params["weights"])}
     chosen = {key: params[key] for key in ("task", "scenario", "size", "dtype", "batch_size", "seq_len")}
+    chosen["parallelism"] = _parallelisms(params)
     planned: list[Planned] = []
     for name, workload, options in entries:
         own = dict(options)
@@ -219,6 +234,21 @@ def _compile_of(params: Mapping[str, Any]) -> str:
     if params["compile_mode"]:
         return str(params["compile_mode"])
     return {None: "auto", True: "on", False: "off"}[params["compiling"]]
+
+
+def _parallelisms(params: Mapping[str, Any]) -> list[str] | None:
+    """What --parallelism, --cores and --shard say together; one device first, which the others are held against."""
+    asked = params["parallelism"]
+    if params["cores"]:
+        if asked:
+            raise BenchError("--cores and --parallelism say the same thing.", fix="pass one of them.")
+        asked = [f"dp={params['cores']}"]
+    if not asked:
+        return None
+    kind = "fsdp" if params["shard"] == "fsdp" else None
+    wanted = [f"{kind or name}={count}" if count != "1" else "dp=1"
+              for name, _, count in (one.partition("=") for one in asked)]
+    return sorted(set(wanted), key=lambda one: int(one.partition("=")[2]))
 
 
 def _threads_of(text: str) -> int | str:

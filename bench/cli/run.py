@@ -68,10 +68,12 @@ def _measure(planned: Sequence[Planned], effort: Effort, params: Mapping[str, An
     """
     from bench.cli.progress import Progress
     from bench.runner import Interrupted, Session, run_case
+    from bench.scaling import newest_in
 
     progress = Progress(len(planned))
     session = Session(effort=effort, labels=dict(params["labels"]),
                       instance_type=params["instance_type"], tell=progress)
+    session.find = newest_in(store, session.machine["name"])
     records: list[Record] = []
     kept = True
     with session.stop as stop:

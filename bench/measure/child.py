@@ -26,6 +26,7 @@ from bench.measure.canary import Canary
 from bench.measure.ledger import Ledger
 from bench.measure.loop import quiet_heap, time_rounds
 from bench.measure.summarise import per_item
+from bench.parallel import ALONE, Chunk, Ranks, alone, in_parts, share, whole
 from bench.registry import load_backend, load_scenario, workload_of
 from bench.stats.pairs import decide, looks
 from bench.stats.sampling import narrow_enough, steps_per_round
@@ -61,64 +62,74 @@ def scout(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratc
     work = _work_of(workload, case)
     ledger.enter("load")
     program = _built(workload, case)
-    axes = backend.axes(case, program)
+    # What needs several devices cannot be tried on one; of ranks that train one tries its share by itself.
+    axes = {} if workload.parallelism != "dp=1" else backend.axes(case, program)
     ledger.enter("check")
-    unchecked = _make_reference(workload, case, program, work, scratch / "reference.pt")
+    unchecked = _make_reference(case, in_parts(program, case), work, scratch / "reference.pt")
     del program  # the reference has moved its weights in training, and two would not fit where one does
     tuning: dict[str, Any] = {"settings": dict(settings), "trials": [], "notes": []}
     if axes:
         ledger.enter("load")
-        program = _built(workload, case)
+        program = share(_built(workload, case), case, 0)
         ledger.enter("tune")
         tuning = tune.choose(axes, settings, max_seconds=effort.max_seconds,
-                             trial=lambda chosen: _trial(backend, case, chosen, program, work))
-    return {"settings": tuning.pop("settings"), "tuning": tuning, "work": _work_json(work),
+                             trial=lambda chosen: _trial(backend, alone(case), chosen, program, work))
+    everyone = Ranks(size=case.ranks)
+    return {"settings": tuning.pop("settings"), "tuning": tuning, "work": _work_json(everyone.all_of(work)),
             "parity": {"status": "unchecked", "reason": unchecked} if unchecked else {}}
 
 
 def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratch: Path, *,
-            full: bool) -> dict[str, Any]:
-    """Time one child's rounds; return its raw times with everything that speaks for or against them."""
+            full: bool, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Time one child's rounds; return its raw times with everything that speaks for or against them.
+
+    In a rank of a parallel case: that rank's.
+    """
     import torch  # noqa: F401 - in phase "start"
 
     ledger.enter("load")
     warnings = _imported(case)
     with contextlib.closing(load_backend(case.backend).open(case, settings)) as device:
-        timed, work, prepared_s = _prepared(case, device, ledger)
+        ranks.prove(device)
+        timed, work, prepared_s = _prepared(case, device, ledger, ranks)
         ledger.enter("check")
         canary = Canary(device)
         canary_result = canary.before()
         ledger.enter("warmup")
         with quiet_heap():
             give_back_freed()
-            warm = warm_up(device, timed, effort, ledger, _reference(scratch), full=full)
-            result = timed_part(case, device, timed, effort, ledger, warm["step_ns"])
+            warm = warm_up(device, timed, effort, ledger, _reference(scratch), full=full, ranks=ranks)
+            result = timed_part(case, device, timed, effort, ledger, warm["step_ns"], ranks=ranks)
         ledger.enter("check")
         canary_result["flops_per_second"] = canary.after()
         if work.bytes is not None:
             canary_result |= {"gb_per_second": canary.copy_gb_per_second(),
                               "gb_per_second_source": "best device copy in the same process, bytes read and written"}
-        checked = _checked(case, timed, warm.pop("evidence"), _reference(scratch))
+        evidence = warm.pop("evidence")
+        evidence = ranks.mean(evidence) if case.task == "training" else evidence
+        checked = _checked(case, timed, evidence, _reference(scratch))
         report = device.report()
         graphs = device.compiles()
         ledger.enter("teardown")
     report["compile"] |= {"seconds": _compile_s(prepared_s, warm.pop("compile_s")), "graphs": graphs}
     result["warnings"] = warnings + result["warnings"] + report.pop("warnings")
-    return result | report | {"canary": canary_result, "parity": checked, "warmup": warm, "work": _work_json(work)}
+    return result | report | {"canary": canary_result, "parity": checked, "warmup": warm,
+                              "work": _work_json(ranks.all_of(work)),
+                              "stream": ranks.size > 1 and not ranks.together}
 
 
-def precompile(case: Case, settings: Settings, ledger: Ledger) -> dict[str, Any]:
+def precompile(case: Case, settings: Settings, ledger: Ledger, *, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Compile what `measure` would run and time nothing; return {"compile"}. What is kept is the backend's business."""
     import torch  # noqa: F401 - in phase "start"
 
     ledger.enter("load")
     _imported(case)
     with contextlib.closing(load_backend(case.backend).open(case, settings)) as device:
-        timed, _, prepared_s = _prepared(case, device, ledger)
+        timed, _, prepared_s = _prepared(case, device, ledger, ranks)
         ledger.enter("check")
         Canary(device).before()
         ledger.enter("warmup")
-        warm = warm_up(device, timed, Effort(max_seconds=AT_ONCE_S), ledger, None, full=False)
+        warm = warm_up(device, timed, Effort(max_seconds=AT_ONCE_S), ledger, None, full=False, ranks=ranks)
         found = dict(device.report()["compile"])
         graphs = device.compiles()
         ledger.enter("teardown")
@@ -188,7 +199,7 @@ def _imported(case: Case) -> list[str]:
     return []
 
 
-def _prepared(case: Case, device: Device, ledger: Ledger) -> tuple[Timed, Work, float | None]:
+def _prepared(case: Case, device: Device, ledger: Ledger, ranks: Ranks = ALONE) -> tuple[Timed, Work, float | None]:
     """Build the case's program and hand it to the open device.
 
     What compiles here is booked as compile; its seconds by the device's clock come third, None where
@@ -197,7 +208,7 @@ def _prepared(case: Case, device: Device, ledger: Ledger) -> tuple[Timed, Work, 
     ledger.enter("load")
     workload = workload_of(case)
     work = _work_of(workload, case)
-    program = _built(workload, case)
+    program = share(_built(workload, case), case, ranks.rank)
     graphs, built_s, started_ns = device.compiles(), ledger.seconds()["load"], device.clock_ns()
     timed = load_scenario(case.scenario).prepare(program, device, work)
     if device.compiles() == graphs:
@@ -213,10 +224,11 @@ def _compile_s(*parts: float | None) -> float | None:
 
 
 def _built(workload: Workload, case: Case) -> Program:
+    """The case's program, with the samples of all its ranks."""
     refused = workload.limits(case)
     if refused:
         raise CaseFailed("unsupported", refused)
-    program = workload.build(case)
+    program = workload.build(whole(case))
     if not isinstance(program, Program):
         raise CaseFailed("failed", f"build() returned {type(program).__name__}, not a bench.contracts.Program")
     missing = [name for name in NEEDED.get(case.scenario, ()) if not getattr(program, name)]
@@ -244,7 +256,7 @@ def _work_of(workload: Workload, case: Case) -> Work:
     return work
 
 
-def _make_reference(workload: Workload, case: Case, program: Program, work: Work, path: Path) -> str | None:
+def _make_reference(case: Case, program: Program, work: Work, path: Path) -> str | None:
     """Save the float32 eager CPU evidence of the same weights and inputs; return why it cannot be, or None."""
     import torch
 
@@ -256,7 +268,7 @@ def _make_reference(workload: Workload, case: Case, program: Program, work: Work
         return (f"the float32 reference needs about {needed / 2**30:.0f} GiB of host memory, "
                 f"{free / 2**30:.0f} GiB are free")
     cpu = load_backend("cpu")
-    plain = dataclasses.replace(case, dtype="fp32", backend="cpu", compile="off", backend_options={})
+    plain = dataclasses.replace(alone(case), dtype="fp32", backend="cpu", compile="off", backend_options={})
     with contextlib.closing(cpu.open(plain, cpu.fixed(plain))) as device:
         timed = load_scenario(case.scenario).prepare(program, device, work)
         torch.save(timed.evidence(None, full=True), path)
@@ -267,7 +279,7 @@ def _reference_of(case: Case, scratch: Path) -> list[Tensor] | None:
     """Make a case's reference at once, in this process."""
     workload = workload_of(case)
     path = scratch / f"{case.id}.pt"
-    _make_reference(workload, case, _built(workload, case), workload.work(case), path)
+    _make_reference(case, _built(workload, case), workload.work(case), path)
     return _load_reference(path)
 
 
@@ -304,7 +316,7 @@ def _trial(backend: Backend, case: Case, settings: Settings, program: Program, w
 
 
 def warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, reference: list[Tensor] | None, *,
-            full: bool) -> dict[str, Any]:
+            full: bool, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Run until steady (see `bench.stats.steady`), or until as long as the timed part may take.
 
     The first steps give the evidence for parity. A step during which the device compiled is booked
@@ -323,8 +335,8 @@ def warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, refere
     compiles: list[int] = []  # in all, after each step
     steady, late_s, graphs, look = None, 0.0, device.compiles(), 0
     spent_s = 0.0
-    while not times_ns or (spent_s < effort.max_seconds * WARMUP_SHARE
-                           and (steady is None or spent_s < LEAST_WARMUP_S)):
+    while not times_ns or ranks.same(spent_s < effort.max_seconds * WARMUP_SHARE
+                                     and (steady is None or spent_s < LEAST_WARMUP_S)):
         times_ns += time_rounds(timed.step, wait=device.wait, rounds=1, steps_per_round=1, clock_ns=clock_ns)
         compiles.append(device.compiles())
         if compiles[-1] > graphs:
@@ -343,47 +355,68 @@ def warm_up(device: Device, timed: Timed, effort: Effort, ledger: Ledger, refere
 
 
 def timed_part(case: Case, device: Device, timed: Timed, effort: Effort, ledger: Ledger,
-               step_ns: float) -> dict[str, Any]:
-    """Time rounds until the interval is narrow enough or the time is spent; return raw times and witnesses."""
+               step_ns: float, *, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Time rounds until the interval is narrow enough or the time is spent; return raw times and witnesses.
+
+    Of streams side by side only the rounds are kept during which all of them ran.
+    """
     clock_ns = device.clock_ns
     target_ns = load_scenario(case.scenario).round_ns
-    steps = steps_per_round(step_ns, target_ns) if target_ns else 1
-    rounds = max(LEAST_ROUNDS, min(int(CHUNK_NS / max(step_ns * steps, 1)), 20_000))
+    steps = ranks.agree(steps_per_round(step_ns, target_ns) if target_ns else 1)
+    rounds = ranks.same(max(LEAST_ROUNDS, min(int(CHUNK_NS / max(step_ns * steps, 1)), 20_000)))
     for times in timed.series.values():
         times.clear()
     device.reset_peak_memory()
     graphs = device.compiles()
     joules = energy.read_energy()
-    seen = disturbance.snapshot(os.getppid())
+    seen = _snapshot(ranks)  # in which ranks wait for one another, so that they start at once
     ledger.enter("measure")
     started_ns = clock_ns()
     samples_ns: list[int] = []
+    chunks: list[Chunk] = []
     while True:
-        samples_ns += time_rounds(timed.step, wait=device.wait, rounds=rounds, steps_per_round=steps,
-                                  clock_ns=clock_ns)
+        begun_ns = clock_ns()
+        times_ns = time_rounds(timed.step, wait=device.wait, rounds=rounds, steps_per_round=steps, clock_ns=clock_ns)
+        chunks.append((begun_ns, times_ns))
+        samples_ns += times_ns
         spent_s = (clock_ns() - started_ns) / 1e9
-        if spent_s >= effort.max_seconds or (spent_s >= min(LEAST_TIMED_S, effort.max_seconds)
-                                             and narrow_enough(samples_ns, effort.target_relative)):
+        if ranks.ended(spent_s >= effort.max_seconds or (spent_s >= min(LEAST_TIMED_S, effort.max_seconds)
+                                                         and narrow_enough(samples_ns, effort.target_relative))):
             break
         left_ns = effort.max_seconds * 1e9 - (clock_ns() - started_ns)
-        rounds = max(1, min(rounds, int(left_ns / max(step_ns * steps, 1))))
+        rounds = ranks.same(max(1, min(rounds, int(left_ns / max(step_ns * steps, 1)))))
     ledger.enter("check")
-    disturbed = disturbance.between(seen, disturbance.snapshot(os.getppid()))
+    disturbed = disturbance.between(seen, _snapshot(ranks))
     used = energy.joules_between(joules, energy.read_energy())
     if device.compiles() > graphs:
         raise CaseFailed("invalid", f"{device.compiles() - graphs} graph(s) compiled inside the timed part")
     peak_bytes, method = device.peak_memory_bytes()
+    kept, count = ranks.common(chunks), len(samples_ns)
+    series_ns = {name: _of_rounds(kept, times, count) for name, times in timed.series.items()}
+    samples_ns = samples_ns[kept]
     change = drift(samples_ns)
-    return {"samples_ns": samples_ns, "steps_per_round": steps,
-            "series_ns": {name: list(times) for name, times in timed.series.items()},
+    return {"samples_ns": samples_ns, "steps_per_round": steps, "series_ns": series_ns,
             "memory": {"peak_bytes": peak_bytes, "method": method}, "energy": used, "disturbance": disturbed,
             "warnings": [f"step times changed by {change:+.1%} during the timed part"] if change else []}
+
+
+def _snapshot(ranks: Ranks) -> disturbance.Snapshot:
+    """What disturbs ranks is what none of them does."""
+    seen = disturbance.snapshot(os.getppid())
+    return dataclasses.replace(seen, own_s=sum(ranks.gather(seen.own_s)))
+
+
+def _of_rounds(kept: slice, times: Sequence[float], rounds: int) -> list[float]:
+    """Of a series that left equally many times in each of so many rounds, those of the rounds kept."""
+    each = len(times) // rounds
+    begin, end, _ = kept.indices(rounds)
+    return list(times[begin * each:end * each])
 
 
 def _work_json(work: Work) -> dict[str, Any]:
     return {"item": work.item, "items_per_step": work.items, "flops_per_step": work.flops,
             "flops_per_item": None if work.flops is None else work.flops / work.items,
-            "bytes_per_step": work.bytes, "parts": dict(work.parts)}
+            "bytes_per_step": work.bytes, "bus_bytes_per_step": work.bus_bytes, "parts": dict(work.parts)}
 
 
 def describe(workload: Workload) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bench.record import PHASES
 
@@ -17,7 +17,8 @@ class Ledger:
     def __init__(self, started_ns: int, clock_ns: Callable[[], int] = time.monotonic_ns,
                  tell: Callable[[str], None] = lambda phase: None) -> None:
         self._clock_ns, self._tell = clock_ns, tell
-        self._since_ns, self._phase = started_ns, "start"
+        self._started_ns = self._since_ns = started_ns
+        self._phase = "start"
         self.ns = dict.fromkeys(PHASES, 0)
 
     def enter(self, phase: str) -> None:
@@ -33,6 +34,11 @@ class Ledger:
         moved_ns = min(int(seconds * 1e9), self.ns[out_of])
         self.ns[out_of] -= moved_ns
         self.ns[to] += moved_ns
+
+    def adopt(self, seconds: Mapping[str, float], *, then: str) -> None:
+        """Book what another process's ledger from the same `started_ns` says; the time since is phase `then`."""
+        self.ns |= {phase: int(s * 1e9) for phase, s in seconds.items()}
+        self._since_ns, self._phase = self._started_ns + sum(self.ns.values()), then
 
     def seconds(self) -> dict[str, float]:
         """Return the ledger up to now."""

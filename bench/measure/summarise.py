@@ -7,7 +7,14 @@ from typing import Any
 
 from bench.case import Case
 from bench.record import Metric
-from bench.stats.intervals import Interval, children_interval, median_interval, rate_interval, typical_rate_interval
+from bench.stats.intervals import (
+    Interval,
+    children_interval,
+    median_interval,
+    rate_interval,
+    typical_rate_interval,
+    typical_round,
+)
 from bench.stats.percentiles import floor_samples, percentile
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
@@ -28,12 +35,12 @@ def metrics_of(case: Case, children: Sequence[Child]) -> tuple[list[Metric], lis
     item, items = work["item"], work["items_per_step"]
     steps = [child["steps_per_round"] for child in children]
     samples = [child["samples_ns"] for child in children]
-    rate = typical_rate_interval(items, steps, samples)
+    rate = typical_rate_interval(items, steps, samples, _streams(children))
     metrics = [
         _metric(f"{item}s_per_second", rate, f"{item}s/s"),
         _metric(f"{item}s_per_second_sustained", rate_interval(items, steps, samples), f"{item}s/s"),
         _per_chip(item, rate, children),
-        _metric("step_time_ms", _scaled_steps(samples, steps), "ms"),
+        _metric("step_time_ms", _scaled_steps(samples, steps, _streams(children)), "ms"),
     ]
     if case.scenario == "single-stream":
         metrics += _percentiles("latency_ms", samples)
@@ -44,7 +51,7 @@ def metrics_of(case: Case, children: Sequence[Child]) -> tuple[list[Metric], lis
     if all(series["itl"]):
         metrics += _percentiles("itl_ms", series["itl"])
     rates, impossible = _rates(work, children)
-    metrics += rates
+    metrics += rates + _bus(work, steps, samples)
     metrics += _energy(item, children)
     metrics += _compile(children)
     return metrics, impossible
@@ -59,7 +66,16 @@ def _unknown(name: str, unit: str, reason: str) -> Metric:
     return Metric(name=name, value=None, unit=unit, reason=reason)
 
 
-def _scaled_steps(samples: Sequence[Sequence[float]], steps: Sequence[int]) -> Interval:
+def _streams(children: Sequence[Child]) -> list[Sequence[int]]:
+    """How many of its rounds each of a child's streams has; empty where it has but the one."""
+    return [child.get("streams", ()) for child in children]
+
+
+def _scaled_steps(samples: Sequence[Sequence[float]], steps: Sequence[int],
+                  streams: Sequence[Sequence[int]]) -> Interval:
+    if any(streams):
+        return children_interval([typical_round(rounds, each) / s / 1e6
+                                  for rounds, s, each in zip(samples, steps, streams, strict=True)])
     return median_interval([[ns / s / 1e6 for ns in rounds] for rounds, s in zip(samples, steps, strict=True)])
 
 
@@ -117,8 +133,8 @@ def _rates(work: dict[str, Any], children: Sequence[Child]) -> tuple[list[Metric
             reason = f"this workload states no {part.split('_')[0]} a step"
             metrics += [_unknown(name, unit, reason), _unknown(share, "1", reason)]
             continue
-        own = [typical_rate_interval(amount * scale, [s], [rounds]).value
-               for s, rounds in zip(steps, samples, strict=True)]
+        own = [typical_rate_interval(amount * scale, [s], [rounds], [each]).value
+               for s, rounds, each in zip(steps, samples, _streams(children), strict=True)]
         metrics.append(_metric(name, children_interval(own), unit))
         peaks = [child["canary"].get(name) for child in children]
         if None in peaks:
@@ -136,13 +152,21 @@ def _rates(work: dict[str, Any], children: Sequence[Child]) -> tuple[list[Metric
     return metrics, impossible
 
 
+def _bus(work: dict[str, Any], steps: Sequence[int], samples: Sequence[Sequence[float]]) -> list[Metric]:
+    """Bus bandwidth of the median round, decimal GB/s, where a step has any."""
+    if work.get("bus_bytes_per_step") is None:
+        return []
+    rate = typical_rate_interval(work["bus_bytes_per_step"] / 1e9, steps, samples)
+    return [_metric("bus_gb_per_second", rate, "GB/s")]
+
+
 def _energy(item: str, children: Sequence[Child]) -> list[Metric]:
     name = f"joules_per_{item}"
     joules = [child["energy"].get("joules") for child in children]
     if None in joules:
         return [_unknown(name, "J", children[0]["energy"].get("reason") or "no energy counter")]
-    items = [len(child["samples_ns"]) * child["steps_per_round"] * child["work"]["items_per_step"]
-             for child in children]
+    items = [len(child["samples_ns"]) / (len(child.get("streams", ())) or 1) * child["steps_per_round"]
+             * child["work"]["items_per_step"] for child in children]
     each = [j / n for j, n in zip(joules, items, strict=True)]
     if min(each) <= 0:
         return [_unknown(name, "J", "the counter did not move during the timed part")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.record import Record
 from bench.report.frame import measured
+from bench.stats.intervals import typical_round
 from bench.stats.percentiles import percentile
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
@@ -66,8 +67,10 @@ def _rounds(record: Record) -> list[tuple[int, list[float]]]:
 
 
 def _step_ms(record: Record) -> list[float | None]:
-    """The median step of each child in milliseconds."""
-    return [_over(percentile_of(rounds, 0.5), steps * 1e6) for steps, rounds in _rounds(record)]
+    """The typical step of each child in milliseconds."""
+    streams = record.samples.get("streams") or [()] * len(record.samples.get("children", []))
+    return [_over(typical_round(rounds, each) if rounds else None, steps * 1e6)
+            for (steps, rounds), each in zip(_rounds(record), streams, strict=True)]
 
 
 def _tpot_ms(record: Record) -> list[list[float]]:

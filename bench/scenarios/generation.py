@@ -86,6 +86,7 @@ class Generation:
     tasks = ("inference",)
     batch_size = None
     round_ns = 0
+    together = False
 
     def prepare(self, program: Program, device: Device, work: Work) -> Timed:
         return GenerationSteps(program, device, work)

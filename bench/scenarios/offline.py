@@ -12,6 +12,7 @@ class Offline:
     tasks = ("inference",)
     batch_size = None
     round_ns = 10_000_000
+    together = False
 
     def prepare(self, program: Program, device: Device, work: Work) -> Timed:
         return InferenceSteps(program, device, work)

@@ -12,6 +12,7 @@ class SingleStream:
     tasks = ("inference",)
     batch_size = 1
     round_ns = 0
+    together = False
 
     def prepare(self, program: Program, device: Device, work: Work) -> Timed:
         return InferenceSteps(program, device, work)

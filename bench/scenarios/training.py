@@ -12,6 +12,7 @@ class Training:
     tasks = ("training",)
     batch_size = None
     round_ns = 10_000_000
+    together = True
 
     def prepare(self, program: Program, device: Device, work: Work) -> Timed:
         return TrainingSteps(program, device, work)

@@ -126,16 +126,31 @@ def rate_interval(items_per_step: float, steps_per_round: Sequence[int],
                               for steps, rounds in zip(steps_per_round, children, strict=True)])
 
 
+def typical_round(rounds: Sequence[float], streams: Sequence[int] = ()) -> float:
+    """Return the median round of one child.
+
+    `streams`: how many of the rounds each of several streams has that ran side by side, one stream after
+    the other. Then the harmonic mean of the streams' medians: a round of all streams' items in
+    it is the sum of their rates, also where one stream is slower than another.
+    """
+    if not streams:
+        return float(np.median(positive(rounds)))
+    ends = np.cumsum(streams)
+    medians = [float(np.median(positive(rounds[end - count:end]))) for end, count in zip(ends, streams, strict=True)]
+    return len(medians) / sum(1 / median for median in medians)
+
+
 def typical_rate_interval(items_per_step: float, steps_per_round: Sequence[int],
-                          children: Sequence[Sequence[float]]) -> Interval:
+                          children: Sequence[Sequence[float]], streams: Sequence[Sequence[int]] = ()) -> Interval:
     """Return items per second of the median round: what the machine does when nothing disturbs it.
 
-    Arguments as in `rate_interval`. Steadier than total over total, so the one to compare by: with
-    5 % jitter and 2 % of rounds taking 2 to 3 times as long, a child's total over total is 3 % lower
-    and scatters twice as much.
+    Arguments as in `rate_interval`; `streams` as in `typical_round`, for each child, where it has any.
+    Steadier than total over total, so the one to compare by: with 5 % jitter and 2 % of rounds taking
+    2 to 3 times as long, a child's total over total is 3 % lower and scatters twice as much.
     """
-    return children_interval([items_per_step * steps * 1e9 / float(np.median(positive(rounds)))
-                              for steps, rounds in zip(steps_per_round, children, strict=True)])
+    return children_interval([items_per_step * steps * 1e9 / typical_round(rounds, each)
+                              for steps, rounds, each in zip(steps_per_round, children,
+                                                             streams or [()] * len(children), strict=True)])
 
 
 def positive(values: Sequence[float]) -> NDArray[np.float64]:
