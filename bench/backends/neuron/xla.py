@@ -1,0 +1,230 @@
+"""torch-neuronx on PyTorch/XLA (2.9 and below; Inf2, Trn1, Trn2): traced graphs, and lazy execution.
+
+Written against the documentation and source of SDK 2.33; not run on Neuron hardware by us. Sources: AWS Neuron
+documentation, "PyTorch NeuronX Tracing API for Inference", "PyTorch NeuronX DataParallel API" and its application
+note, "Neuron Persistent Cache"; for lazy execution see `bench.backends._lazy`.
+
+Imported by `open` alone, in the child: torch is at home here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.backends._eager import AUTOCAST, EagerDevice
+from bench.backends._lazy import LazyDevice
+from bench.backends.neuron.facts import facts
+from bench.backends.neuron.flavour import TRAINING_ON_XLA, Flavour
+from bench.backends.neuron.native import ceiling
+from bench.case import Case
+from bench.contracts import Device, Settings, Work
+from bench.errors import CaseFailed
+from bench.machine.neuron import device_memory
+
+CACHE = "NEURON_COMPILE_CACHE_URL"
+NOT_THE_COMPILERS = ("--cache_dir", "--no_cache", "--retry_failed_compilation")
+"""Words of NEURON_CC_FLAGS that the cache takes for itself: `trace` hands its arguments to neuronx-cc alone."""
+
+
+def open_device(case: Case, settings: Settings, flavour: Flavour) -> Device:
+    """Open the cores of this process: traced models on one or several, or one as a lazy device.
+
+    CaseFailed where torch_xla computes on anything but Neuron (PJRT's CPU with the stand-in of the tests).
+    """
+    if settings["mode"] == "trace":
+        return TraceDevice(case, settings, flavour)
+    return NeuronLazyDevice(case, flavour)
+
+
+class NeuronLazyDevice(LazyDevice):
+    """One logical core, in lazy execution: all training, and models that keep state between calls."""
+
+    def __init__(self, case: Case, flavour: Flavour) -> None:
+        self._facts, self._memory = facts(flavour), _Memory()
+        self._found_cache = _holds_files(os.environ.get(CACHE, ""))
+        super().__init__(case, "CPU" if flavour.emulated else "NEURON")
+
+    def peak_memory_bytes(self) -> tuple[int | None, str]:
+        """PJRT's own figure where it has one (unknown on Neuron), else the driver's."""
+        peak, method = super().peak_memory_bytes()
+        return (peak, method) if peak is not None else self._memory.peak_bytes()
+
+    def ceiling_flops_per_second(self) -> tuple[float | None, str]:
+        return ceiling(self._facts, self.case.dtype, os.environ.get("NEURON_CC_FLAGS", ""))
+
+    def report(self) -> dict[str, Any]:
+        found = super().report()
+        found["device"] = {"kind": "neuron", "chips": 1, "cores": 1, **self._facts, **found["device"]}
+        found["compile"]["cache"] = "warm" if self._found_cache else "cold"
+        if self.case.task == "training":
+            found["warnings"].append(TRAINING_ON_XLA)
+        return found
+
+
+class TraceDevice(EagerDevice):
+    """Models traced and compiled whole: tensors live on the host, and a call takes them to the device and back.
+
+    So host copies are inside the timed part, and a call has its result when it returns. With several cores
+    `torch_neuronx.DataParallel` splits the batch among as many copies of a model traced for a part of it.
+    A traced model is kept beside the compiler's cache, which does not hold graphs with inlined weights:
+    the next process loads it, and that is what "warm" means here.
+    """
+
+    without_gradients = torch.no_grad  # tensors made in inference mode take no part in a trace
+
+    def __init__(self, case: Case, settings: Settings, flavour: Flavour) -> None:
+        if case.dtype in AUTOCAST:
+            raise CaseFailed("unsupported", f"{case.dtype} is not offered for traced models: use bf16, or "
+                                            "--backend-option mode=lazy")
+        self._package = _package()
+        self._facts, self._memory = facts(flavour), _Memory()
+        self._cores = _how_many(settings.get("cores"))
+        self.compiler_args = [flag for flag in shlex.split(os.environ.get("NEURON_CC_FLAGS", ""))
+                              if not flag.startswith(NOT_THE_COMPILERS)]
+        self._traced = self._loaded = 0
+        super().__init__(case, "cpu")
+
+    def prepare(self, module: nn.Module, example: Sequence[Tensor], work: Work, *,
+                plain: bool = False) -> Callable[..., Any]:
+        """Trace the module for one core's part of the batch, or load it as an earlier process traced it.
+
+        What is `plain` is the canary's: never kept, and its rows are filled up to a multiple of the cores.
+        CaseFailed where a batch is no multiple of them.
+        """
+        uneven = next((len(tensor) for tensor in example if tensor.dim() and len(tensor) % self._cores), None)
+        if self._cores > 1 and not plain and (uneven is not None or not all(t.dim() for t in example)):
+            raise CaseFailed("unsupported", f"{self._cores} cores take equal parts of a batch along the first dimension"
+                                            f"{f', and {uneven} is no multiple' if uneven else ''}: choose another "
+                                            "--batch-size, or another cores=")
+        part = [_filled(tensor, self._cores).chunk(self._cores)[0].contiguous() for tensor in example] \
+            if self._cores > 1 else list(example)
+        traced = self._trace(module, part) if plain else self._kept_or_traced(module, part)
+        if self._cores == 1:
+            return traced
+        # Without dynamic batching a call is one part a core, as it was compiled.
+        split = self._package.DataParallel(traced, device_ids=list(range(self._cores)), dim=0,
+                                           set_dynamic_batching=False)
+        if uneven is None:
+            return split
+        rows = len(example[0])
+        return lambda *inputs: split(*(_filled(tensor, self._cores) for tensor in inputs))[:rows]
+
+    def prepare_training(self, *_: Any) -> Callable[[], Any]:
+        raise CaseFailed("unsupported", "a traced graph does not train: use mode=lazy")
+
+    def wait(self) -> None:
+        """Nothing to wait for: a traced model's result is in host memory when its call returns."""
+
+    def reset_peak_memory(self) -> None:
+        """The driver keeps one peak until somebody clears it."""
+
+    def peak_memory_bytes(self) -> tuple[int | None, str]:
+        return self._memory.peak_bytes()
+
+    def ceiling_flops_per_second(self) -> tuple[float | None, str]:
+        peak, source = ceiling(self._facts, self.case.dtype, os.environ.get("NEURON_CC_FLAGS", ""))
+        return (None if peak is None else peak * self._cores), f"{self._cores} logical cores, each {source}"
+
+    def compiles(self) -> int:
+        """The case's own graphs, traced or loaded; the canary's, traced before and after the timed part, are none."""
+        return self._traced + self._loaded
+
+    def report(self) -> dict[str, Any]:
+        chips = self._chips()
+        return {"device": {"kind": "neuron", "chips": chips, "cores": self._cores, **self._facts, "execution": "trace",
+                           "inputs": "on the host: copies to and from the device are inside the timed part",
+                           "compiler_args": self.compiler_args},
+                "compile": {"cache": "warm" if self._loaded and not self._traced else "cold",
+                            "traced": self._traced, "loaded": self._loaded},
+                "fallbacks": {}, "warnings": []}
+
+    def _trace(self, module: nn.Module, example: Sequence[Tensor]) -> Any:
+        return self._package.trace(module, tuple(example), compiler_args=self.compiler_args)
+
+    def _kept_or_traced(self, module: nn.Module, example: Sequence[Tensor]) -> Any:
+        path = self._path(module, example)
+        if path is not None and path.exists():
+            self._loaded += 1
+            return torch.jit.load(path)
+        traced = self._trace(module, example)
+        self._traced += 1
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+                torch.jit.save(traced, file.name)
+            os.replace(file.name, path)  # whole or not at all, whoever else writes it
+        return traced
+
+    def _path(self, module: nn.Module, example: Sequence[Tensor]) -> Path | None:
+        """Where a traced module is kept; None where the cache is no folder. The case stands for the weights."""
+        url = os.environ.get(CACHE, "")
+        if not url or "://" in url:
+            return None
+        known = [self.case.id, type(module).__name__, [[str(t.dtype), *t.shape] for t in example], self.compiler_args,
+                 self._facts["packages"]]
+        return Path(url) / "traced" / f"{hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]}.pt"
+
+    def _chips(self) -> int | None:
+        """Chips that the cores are on, taken from the first on: cores of a chip have neighbouring numbers."""
+        here, cores = self._facts.get("chips_here"), self._facts.get("cores_here")
+        if self._cores == 1:
+            return 1
+        return -(-self._cores * here // cores) if here and cores else None
+
+
+class _Memory:
+    """Peak device memory by the driver, which keeps a peak a core over all processes until it is cleared."""
+
+    def __init__(self) -> None:
+        self._before = self._peaks()
+
+    def peak_bytes(self) -> tuple[int | None, str]:
+        """The peaks of the cores whose peak has risen since; None where no core's has, as they are somebody else's."""
+        if not self._before:
+            return None, "the Neuron driver shows no memory statistics here"
+        risen = [peak for core, peak in self._peaks().items() if peak > self._before.get(core, 0)]
+        if not risen:
+            return None, "no core's peak in sysfs rose above that of earlier processes"
+        return sum(risen), "sysfs peak of each physical core whose peak rose, everything on it, canary included"
+
+    def _peaks(self) -> dict[tuple[int, int], int]:
+        return {(core["device"], core["core"]): core["peak_bytes"] for core in device_memory()
+                if core["peak_bytes"] is not None}
+
+
+def _package() -> Any:
+    """torch_neuronx with what traces; CaseFailed where it does not import or is another package."""
+    try:
+        import torch_neuronx
+    except ImportError as error:
+        raise CaseFailed("failed", f"torch_neuronx does not import: {error}") from error
+    if not hasattr(torch_neuronx, "trace"):
+        raise CaseFailed("failed", "torch_neuronx has no trace(): it is not the XLA flavour, or not whole")
+    return torch_neuronx
+
+
+def _how_many(cores: Any) -> int:
+    """Cores of a setting: a number, or a range such as "4-7"."""
+    first, _, last = str(cores or 1).partition("-")
+    return int(last) - int(first) + 1 if last else int(first)
+
+
+def _filled(tensor: Tensor, parts: int) -> Tensor:
+    """The tensor with as many rows of zeros behind that it falls into equal parts."""
+    missing = -len(tensor) % parts
+    return torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])]) if missing else tensor
+
+
+def _holds_files(url: str) -> bool:
+    """Whether a cache that is a folder holds anything; one that is elsewhere is not looked into."""
+    return bool(url) and "://" not in url and Path(url).is_dir() and any(Path(url).iterdir())
