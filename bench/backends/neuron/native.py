@@ -12,6 +12,7 @@ Imported by `open` alone, in the child: torch is at home here.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
 import time
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from bench.backends._eager import EagerDevice, dynamo_graphs
 from bench.backends.neuron.facts import facts
 from bench.backends.neuron.flavour import Flavour
+from bench.backends.neuron.watch import Watch
 from bench.case import Case
 from bench.catalog.chips import chip, peak_flops_per_second
 from bench.contracts import Device, Program, Settings, Work
@@ -84,7 +86,7 @@ class NativeDevice(EagerDevice):
         folder = Path(os.environ.get(CACHE, ""))
         self._found_cache = bool(folder.name) and folder.is_dir() and any(folder.iterdir())
         self._metrics = _metrics()
-        self._proof = _Proof(self)
+        self._proof, self._watch = _Proof(self), Watch()
         self._fallbacks: dict[str, int] | None = None
         torch.neuron.synchronize()
         self._baseline_bytes = int(torch.neuron.memory_allocated())
@@ -121,10 +123,12 @@ class NativeDevice(EagerDevice):
         torch.neuron.reset_peak_memory_stats()
         if hasattr(self._package, "clear_op_tracking"):
             self._package.clear_op_tracking()
+        self._watch.start()
 
     def peak_memory_bytes(self) -> tuple[int | None, str]:
         """Peak of tensors, of the one core; also keeps what fell back, as this ends the timed part."""
         torch.neuron.synchronize()
+        self._watch.stop()
         if hasattr(self._package, "get_fallback_ops"):
             self._fallbacks = dict(Counter(map(str, self._package.get_fallback_ops())))
         peak = int(torch.neuron.max_memory_allocated()) - self._baseline_bytes
@@ -139,12 +143,18 @@ class NativeDevice(EagerDevice):
         return self._graphs() + sum(self._programs().values())
 
     def report(self) -> dict[str, Any]:
+        """With the driver's peak of the fullest physical core beside: over all processes since it was loaded."""
         torch.neuron.synchronize()
-        cores = [core["peak_bytes"] for core in device_memory() if core["peak_bytes"] is not None]
-        device = {"kind": "neuron", **self._facts, "chips": 1, "cores": 1, "sysfs_peak_bytes": max(cores, default=None)}
+        peaks = [core["peak_bytes"] for core in device_memory() if core["peak_bytes"] is not None]
+        device = {"kind": "neuron", **self._facts, **used(self._facts, self.case.ranks),
+                  "sysfs_peak_bytes_per_core": max(peaks, default=None), "monitor": self._watch.seen}
         return {"device": device,
                 "compile": {"cache": self._cache(), "traced": self._graphs(), **self._programs()},
-                "fallbacks": self._fallen(), "warnings": self._warnings()}
+                "fallbacks": self._fallen(), "warnings": self._warnings() + self._watch.warnings}
+
+    def close(self) -> None:
+        self._watch.stop()
+        super().close()
 
     def _graphs(self) -> int:
         """Graphs that torch.compile made: the package's own list (forward and backward apart), else dynamo's count."""
@@ -159,7 +169,7 @@ class NativeDevice(EagerDevice):
         names = {"compiled": ("TotalCompilations", "PersistentMisses"), "loaded": ("PersistentHits",)}
         found: dict[str, int] = {}
         for key, counters in names.items():
-            values = [self._metrics.get_counter_value(COUNTERS + name) for name in counters] if self._metrics else []
+            values = (self._metrics.get_counter_value(COUNTERS + name) for name in counters if self._metrics)
             known = [int(value) for value in values if value is not None]
             found |= {key: max(known)} if known else {}
         return found
@@ -183,7 +193,7 @@ class NativeDevice(EagerDevice):
             names = ", ".join(sorted(self._fallbacks)[:5])
             warnings.append(f"{len(self._fallbacks)} operator(s) fell back to the CPU in the timed part ({names}): "
                             "this is no measurement of the Neuron device alone")
-        if self._metrics is None:
+        if not self._programs():
             warnings.append("this torch-neuronx counts no compilations: one inside the timed part would not be seen")
         if self._proof.early:
             warnings.append("torch.neuron.synchronize() returned before the work was done: every wait read an "
@@ -231,6 +241,14 @@ class _Proof:
             self._unwaited.append(unwaited_ns > max(UNWAITED_SHARE * whole_ns, UNWAITED_LEAST_NS))
             self.early = self.early or (not self._left and all(self._unwaited))
         self._output = None
+
+
+def used(known: Mapping[str, Any], ranks: int) -> dict[str, int | None]:
+    """Return the chips and logical cores that so many processes of one core each take; chips None where unknown."""
+    here, cores_here = known.get("chips_here"), known.get("cores_here")
+    if ranks == 1:
+        return {"chips": 1, "cores": 1}
+    return {"chips": math.ceil(ranks * here / cores_here) if here and cores_here else None, "cores": ranks}
 
 
 def ceiling(known: Mapping[str, Any], dtype: str, flags: str) -> tuple[float | None, str]:
