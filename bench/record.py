@@ -19,6 +19,10 @@ PHASES = ("start", "load", "check", "tune", "compile", "warmup", "measure", "tea
 """The ledger. `check` is the harness's own (reference, parity, canary): no user's job pays for it."""
 
 
+BEFORE_WORK = ("start", "load", "compile", "warmup")
+"""The phases that every job pays before its first item, a user's own too; `tune` is the harness's as well."""
+
+
 class RecordError(ValueError):
     """A text that is no record of a schema read here; the message says why."""
 
@@ -121,6 +125,7 @@ class Record:
             raise RecordError(f"malformed record: {type(error).__name__}: {error}") from error
         if record.status not in STATUSES or record.tier not in TIERS:
             raise RecordError(f"malformed record: status {record.status!r}, tier {record.tier!r}")
+        check_facts(record)
         return record
 
 
@@ -148,6 +153,22 @@ def _check_shapes(values: dict[str, Any]) -> None:
     numbers += [*values.get("phases_s", {}).values(), values.get("wall_s")]
     if any(n is not None and (type(n) not in (int, float) or not math.isfinite(n)) for n in numbers):
         raise TypeError("metrics, phases_s or wall_s are not all numbers")
+
+
+def check_facts(record: Record) -> None:
+    """RecordError where what money rests on, the chips used and the instances, is no such thing."""
+    instance = record.machine.get("instance") or {}
+    if not isinstance(instance, dict):
+        raise RecordError("malformed record: machine.instance is no object")
+    device = record.device
+    for name, found in (("device.chips", device.get("chips")), ("device.cores", device.get("cores")),
+                        ("machine.instance.count", instance.get("count"))):
+        if found is not None and (type(found) is not int or found < 1):
+            raise RecordError(f"malformed record: {name} is {found!r}, no number of at least 1")
+    for name, text in (("device.chip", device.get("chip")), ("machine.instance.type", instance.get("type")),
+                       ("machine.instance.region", instance.get("region")), ("work.item", record.work.get("item"))):
+        if text is not None and not isinstance(text, str):
+            raise RecordError(f"malformed record: {name} is {text!r}, no name")
 
 
 _JSON_TYPES: dict[str, type] = {"str": str, "dict": dict, "tuple": list}

@@ -18,6 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.cost.normalise import amounts
+from bench.cost.rate import Rate
 from bench.errors import BenchError
 from bench.record import PHASES, STATUSES, TIERS, Record, schema
 from bench.report import frame
@@ -108,6 +110,8 @@ def test_a_file_system_without_hard_links_is_written_to_by_rename(
 
 WRITER = """
 import sys
+from bench.cost.normalise import amounts
+from bench.cost.rate import Rate
 from bench.errors import BenchError
 from bench.store import Store
 from tests.records import make_record
@@ -157,6 +161,8 @@ def test_a_full_disk_is_told_with_the_records_name_and_leaves_nothing(
 
 CUT_SHORT = """
 import resource, signal, sys
+from bench.cost.normalise import amounts
+from bench.cost.rate import Rate
 from bench.errors import BenchError
 from bench.store import Store
 from tests.records import make_record
@@ -339,9 +345,33 @@ def test_without_bulk_says_what_each_child_was_and_whether_it_was_disturbed() ->
     calm = {"disturbed": False, "why": []}
     assert light.children == (
         {"role": "scout", "status": "valid", "reason": None, "disturbance": {"disturbed": None, "why": []}},
-        {"role": "measure", "status": "valid", "reason": None, "disturbance": calm})
+        {"role": "measure", "status": "valid", "reason": None, "disturbance": calm,
+         "before_work_s": 2.0, "compile": {"cache": light.children[1]["compile"]["cache"]}})  # 4 phases of 0.5 s
     assert (light.samples, light.tuning) == ({}, {})
     assert frame.row(light) == frame.row(make_record(rounds=2, children=1))
+
+
+def test_without_bulk_a_record_costs_what_it_costs_with_it(tmp_path: Path) -> None:
+    full = make_record(rounds=2, machine={"name": "m", "instance": {"type": "inf2.xlarge"}})
+    Store(str(tmp_path)).save(full)
+    (light,) = Store(str(tmp_path)).load_all(samples=False).records
+    hour = Rate(basis="user", usd_per_hour=1.0, whole_usd_per_hour=1.0, instance_type="inf2.xlarge", instances=1)
+    assert amounts(light, hour) == amounts(full, hour)
+    assert amounts(light, hour)["usd_per_1m_inferences_all_in_1h"].value is not None
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"device": {"chips": 0}}, "device.chips is 0"), ({"device": {"chips": "1"}}, "device.chips is '1'"),
+    ({"machine": {"instance": {"count": 1.5}}}, "machine.instance.count is 1.5"),
+    ({"machine": {"instance": "inf2"}}, "machine.instance is no object"),
+    ({"device": {"chip": 7}}, "device.chip is 7")])
+@pytest.mark.parametrize("samples", [True, False])
+def test_a_record_whose_chips_or_instances_are_no_numbers_is_passed_over(
+        tmp_path: Path, samples: bool, changes: dict[str, Any], said: str) -> None:
+    Store(str(tmp_path)).save(make_record(**changes))
+    loaded = Store(str(tmp_path)).load_all(samples=samples)
+    assert loaded.records == ()
+    assert said in loaded.problems[0].reason
 
 
 def test_parts_that_are_alike_are_held_once() -> None:

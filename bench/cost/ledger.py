@@ -7,10 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from bench.cost.rate import Rate
-from bench.record import PHASES, Record
-
-BEFORE_WORK = ("start", "load", "compile", "warmup")
-"""What a user's own job pays too; `check` and `tune` are the harness's, `teardown` makes nothing wait."""
+from bench.record import BEFORE_WORK, PHASES, Record
 
 HOUR_S = 3600.0
 
@@ -45,15 +42,21 @@ def fixed_seconds(record: Record, cache: str | None = None) -> tuple[float | Non
     `cache` "cold" or "warm": of the children whose compiler's cache was so; None: of all of them.
     """
     children = [child for child in record.children if child.get("role", "measure") == "measure"
-                and child.get("status") == "valid" and child.get("phases_s")]
+                and child.get("status") == "valid" and (child.get("phases_s") or "before_work_s" in child)]
     if not children:
         return None, "no phases of single processes were kept"
     if cache is not None:
         children = [child for child in children if _cache(child) in (cache, None)]
         if not children:
             return None, f"no process ran with a {cache} compile cache"
-    return statistics.median(sum(child["phases_s"].get(phase) or 0.0 for phase in BEFORE_WORK)
-                             for child in children), None
+    return statistics.median(map(_before_work_s, children)), None
+
+
+def _before_work_s(child: dict[str, Any]) -> float:
+    """The seconds of a child before its first useful item; records read without their bulk hold the sum alone."""
+    if "before_work_s" in child:
+        return float(child["before_work_s"])
+    return sum(child["phases_s"].get(phase) or 0.0 for phase in BEFORE_WORK)
 
 
 def _cache(child: dict[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ import msgspec
 
 from bench.case import Case
 from bench.errors import BenchError
-from bench.record import SCHEMA_VERSION, STATUSES, TIERS, Metric, Record, RecordError
+from bench.record import BEFORE_WORK, SCHEMA_VERSION, STATUSES, TIERS, Metric, Record, RecordError, check_facts
 
 T = TypeVar("T")
 Number = int | float
@@ -29,8 +29,8 @@ class Reader:
 
     `samples=False` leaves out what no table of records needs and what is nearly all of their size:
     raw times (they are checked, then dropped), tuning trials, and of each child all but its role,
-    status, reason and disturbance. Records read so share those parts that are alike (machine, case, ...),
-    so nobody may change one in place.
+    status, reason, disturbance, compile cache and the seconds before its first item. Records read so share
+    those parts that are alike (machine, case, ...), so nobody may change one in place.
     """
 
     def __init__(self, *, samples: bool = True) -> None:
@@ -63,7 +63,9 @@ class Reader:
         values["metrics"] = tuple(map(self._metric, wire.metrics))
         values["children"] = self._light_children(wire.children)
         values |= {"samples": {}, "tuning": {}}
-        return Record(**values)
+        record = Record(**values)
+        check_facts(record)
+        return record
 
     def _metric(self, wire: _Metric) -> Metric:
         if len(self._texts) > ALIKE_AT_MOST:
@@ -92,8 +94,14 @@ def _light_child(child: dict[str, Any]) -> dict[str, Any]:
     seen = seen if isinstance(seen, dict) else {}
     why = seen.get("why")
     disturbance = {"disturbed": seen.get("disturbed"), "why": list(why) if isinstance(why, list | tuple) else []}
-    return {"role": child.get("role", "measure"), "status": child.get("status"), "reason": child.get("reason"),
-            "disturbance": disturbance}
+    light = {"role": child.get("role", "measure"), "status": child.get("status"), "reason": child.get("reason"),
+             "disturbance": disturbance}
+    phases, compiled = child.get("phases_s"), child.get("compile")
+    spent_s = [phases.get(phase) or 0.0 for phase in BEFORE_WORK] if isinstance(phases, dict) else []
+    if light["role"] == "measure" and any(spent_s) and {*map(type, spent_s)} <= {int, float}:
+        light["before_work_s"] = sum(spent_s)
+        light["compile"] = {"cache": compiled.get("cache") if isinstance(compiled, dict) else None}
+    return light
 
 
 def read_plainly(content: bytes) -> Record:
@@ -143,11 +151,20 @@ class _Disturbance(msgspec.Struct, frozen=True):
     why: tuple[str, ...] | None = None
 
 
+class _Compile(msgspec.Struct, frozen=True):
+    cache: str | None = None
+
+
+_Phases: Any = msgspec.defstruct("_Phases", [(phase, Number | None, None) for phase in BEFORE_WORK], frozen=True)
+
+
 class _Child(msgspec.Struct, frozen=True):
     role: str = "measure"
     status: str | None = None
     reason: str | None = None
     disturbance: _Disturbance | None = None
+    phases_s: _Phases | None = None
+    compile: _Compile | None = None
 
 
 class _Samples(msgspec.Struct):
