@@ -239,3 +239,11 @@ def test_a_report_without_any_results_names_what_can_be_seen_at_once(tmp_path: P
     result = trnbench("report")
     assert (result.exit_code, "--published" in result.stderr) == (2, True)
     assert trnbench("report", "--published", "--tier", "vendor").exit_code == 0
+
+
+def test_a_chip_that_the_catalog_does_not_know_breaks_no_report_and_no_verdict(tmp_path: Path) -> None:
+    results = stored(tmp_path, make_record("run", device={"kind": "new", "name": "New", "chip": "new-1", "chips": 1},
+                                           work=make_record().work | {"bytes_per_step": 1e6}))
+    assert "Unknown chip 'new-1'" in trnbench("report", results).output
+    assert trnbench("report", results, "-o", str(tmp_path / "page.html")).exit_code == 0
+    assert trnbench("verdict", "--results", results).exit_code == 0

@@ -91,12 +91,18 @@ def _ids() -> dict[str, str]:
     return {name: one.id for one in chips() for name in (one.id, *one.names)}
 
 
+def known_chip(chip_id: object) -> Chip | None:
+    """Return the chip of an id, or None where the catalog has none: a record may be of a newer catalog."""
+    return _by_id().get(str(chip_id))
+
+
 def chip(chip_id: str) -> Chip:
     """Return the chip of an id; BenchError with the nearest ids for any other."""
-    if chip_id not in _by_id():
+    found = known_chip(chip_id)
+    if found is None:
         raise BenchError(f"Unknown chip {chip_id!r}.{nearest(chip_id, list(_by_id()))}",
                          fix="`trnbench list chips` lists them.")
-    return _by_id()[chip_id]
+    return found
 
 
 def chip_id_of(name: str) -> str | None:

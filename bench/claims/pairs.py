@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.catalog.alike import likeness
-from bench.catalog.chips import chip as chip_of
+from bench.catalog.chips import known_chip
 from bench.catalog.claims import Part
 from bench.claims.values import LOWER_IS_BETTER, Value
 from bench.claims.verdict import Pair
@@ -80,8 +80,8 @@ def _both(one: str | None, other: str | None) -> str:
 
 def chip_name(record: Record) -> str:
     """Return a result's chip as people call it."""
-    found = record.device.get("chip")
-    return chip_of(str(found)).name if found else str(record.device.get("name") or "an unknown device")
+    found = known_chip(record.device.get("chip"))
+    return found.name if found else str(record.device.get("name") or "an unknown device")
 
 
 def _label(facts: dict[str, str]) -> str:

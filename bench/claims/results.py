@@ -8,7 +8,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from operator import attrgetter
 
 from bench.catalog.alike import Likeness, likeness
-from bench.catalog.chips import chip as chip_of
+from bench.catalog.chips import known_chip
 from bench.catalog.chips import chips
 from bench.catalog.claims import LIKENESS, Part, Selector
 from bench.catalog.instances import known_instance
@@ -100,8 +100,9 @@ def _selected(selector: Selector, record: Record) -> bool:
     instance = str((record.machine.get("instance") or {}).get("type") or "")
     named = not selector.instances or any(instance == name or instance.startswith(f"{name}.")
                                           for name in selector.instances)
-    vendor = not selector.vendors or record.device.get("kind") in selector.vendors or (
-        record.device.get("chip") is not None and chip_of(str(record.device["chip"])).vendor in selector.vendors)
+    chip = known_chip(record.device.get("chip"))
+    vendor = (not selector.vendors or record.device.get("kind") in selector.vendors
+              or (chip is not None and chip.vendor in selector.vendors))
     return named and vendor and (not selector.tiers or record.tier in selector.tiers)
 
 

@@ -8,7 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from bench import __version__
-from bench.catalog.chips import chip, peak_flops_per_second
+from bench.catalog.chips import chip, known_chip, peak_flops_per_second
 from bench.catalog.prices import PriceBook
 from bench.cost.normalise import amounts
 from bench.cost.terms import Terms
@@ -66,7 +66,7 @@ def page_data(records: Sequence[Record], *, book: PriceBook, terms: Terms, verdi
 def _rooflines(records: Sequence[Record]) -> dict[str, Any]:
     """{"points": [...], "roofs": [...], "unplaced": results with FLOPs but without counted bytes}."""
     points = [{"row": row, **at} for row, record in enumerate(records) if (at := roofline(record))]
-    placed = {(point["chip"], point["dtype"]) for point in points if point["chip"]}
+    placed = {(point["chip"], point["dtype"]) for point in points if known_chip(point["chip"])}
     unplaced = sum(1 for r in records if r.status == "valid" and r.work.get("flops_per_step")
                    and not r.work.get("bytes_per_step"))
     return {"points": points, "roofs": [_roof(*pair) for pair in sorted(placed)], "unplaced": unplaced}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.catalog.chips import chip as chip_of
+from bench.catalog.chips import known_chip
 from bench.cost.normalise import Amount, items_name
 from bench.record import PHASES, Metric, Record
 from bench.report.cells import setup
@@ -74,9 +74,8 @@ def date_of(record: Record) -> str:
 
 def _chip(record: Record) -> tuple[str, str]:
     """Vendor and name, by the catalog where the chip is in it."""
-    known = record.device.get("chip")
-    if known:
-        chip = chip_of(str(known))
+    chip = known_chip(record.device.get("chip"))
+    if chip:
         return chip.vendor, chip.name
     return "other", str(record.device.get("name") or record.device.get("kind") or "")
 
