@@ -31,15 +31,12 @@ class Canary:
         import torch
         from torch import nn
 
-        class Product(nn.Module):
-            def __init__(self, n: int) -> None:
-                super().__init__()
-                self.right = nn.Parameter(torch.randn(n, n, generator=_generator()) / n**0.5, requires_grad=False)
+        def product(n: int) -> nn.Module:
+            layer = nn.Linear(n, n, bias=False, device="meta")  # so a device treats it as it does the model's layers
+            layer.weight = nn.Parameter(torch.randn(n, n, generator=_generator()) / n**0.5, requires_grad=False)
+            return layer
 
-            def forward(self, left: Any) -> Any:
-                return left @ self.right
-
-        self._device, self._product = device, Product
+        self._device, self._product = device, product
         self._best_ns: dict[int, float] = {}
         self._unwaited_ns: dict[int, float] = {}
         self._steps: dict[int, Callable[[], Any]] = {}
