@@ -8,8 +8,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from operator import attrgetter
 
 from bench.catalog.alike import Likeness, likeness
-from bench.catalog.chips import known_chip
-from bench.catalog.chips import chips
+from bench.catalog.chips import chips, known_chip
 from bench.catalog.claims import LIKENESS, Part, Selector
 from bench.catalog.instances import known_instance
 from bench.catalog.prices import PriceBook
