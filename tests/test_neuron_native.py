@@ -199,6 +199,29 @@ def test_memory_is_what_the_model_takes_and_beyond_the_cores_it_is_oom(emulator:
     assert "out of device memory: asked" in too_large.reasons[0]
 
 
+LOOKS_UP = """
+import torch
+
+class Loss(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding.from_pretrained(torch.ones(10, 4), freeze=False, sparse=True)
+
+    def forward(self, rows):
+        return self.table(rows).square().mean()
+
+WORKLOAD = dataclasses.replace(W, scenarios={"training": ("training",)}, build=lambda case: my_model.Program(
+    model=Loss(), batches=[[torch.arange(case.batch_size) % 10]], optimizer=lambda p: torch.optim.SGD(p, lr=0.1)))
+"""
+
+
+def test_sparse_gradients_are_said_to_be_unsupported(emulator: Variables, tmp_path: Path) -> None:
+    model = workload_file(tmp_path, LOOKS_UP)
+    record, = trnbench_run(emulator, tmp_path / "results", "--workload-file", model, "--no-compile")
+    assert record.status == "unsupported"
+    assert "sparse_gradients=false" in record.reasons[0]
+
+
 def test_the_machine_s_tools_are_read_during_the_timed_part(emulator: Variables, tmp_path: Path) -> None:
     model = workload_file(tmp_path, "WORKLOAD = W")
     record, = trnbench_run(
@@ -236,6 +259,18 @@ def test_two_processes_of_the_group_neuron_add_up(emulator: Variables, tmp_path:
                      "--rdzv-endpoint=localhost:0", str(script), TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
     output, _ = process.communicate(timeout=200)
     assert output.count("SUM [2.0, 2.0, 2.0]") == 2, output
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_to_the_losses_of_one_process(emulator: Variables, tmp_path: Path) -> None:
+    model = workload_file(tmp_path, "WORKLOAD = W")
+    record, = trnbench_run(emulator, tmp_path / "results", "--workload-file", model, "--no-compile", "--task",
+                           "training", "--parallelism", "dp=2")
+    assert (record.status, record.reasons, record.tier) == ("valid", (), "emulated")
+    assert record.parity["status"] == "passed"
+    assert record.device["cores"] == 2
+    assert record.device["chips"] is None
+    assert "chips_here" in record.device["unknown"]
 
 
 ITSELF = """

@@ -107,6 +107,16 @@ class NativeDevice(EagerDevice):
     def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:
         return self._proof.of(super().prepare_training(program, work))
 
+    def backward(self, loss: Tensor) -> None:
+        """CaseFailed where a gradient would be sparse and the device has no sparse tensors."""
+        try:
+            super().backward(loss)
+        except NotImplementedError as error:
+            if "Sparse" not in str(error):
+                raise
+            raise CaseFailed("unsupported", "the device has no sparse tensors, and a gradient is one: use dense "
+                                            "gradients (for dlrm: --option sparse_gradients=false)") from error
+
     def wait(self) -> None:
         """torch.neuron.synchronize(), proven on the first waits of each program by reading back its output.
 
