@@ -39,9 +39,9 @@ def launch(request: Mapping[str, Any], case: Case, tell: Callable[[str], None]) 
     results = {rank: json.loads(path.read_text("utf-8")) for rank in range(case.ranks)
                for path in [folder / f"{rank}.json"] if path.exists()}
     failed = {rank: result for rank, result in results.items() if result["status"] != "valid"}
-    silent = [rank for rank in dead if rank not in results]
-    if silent or failed or len(results) < case.ranks:
-        return _failed(folder, case.ranks, dead, silent, failed, oom_killed=memory.oom_kills() != ooms)
+    if failed or len(results) < case.ranks:
+        silent = {rank: code for rank, code in dead.items() if rank not in results}
+        return _failed(folder, case.ranks, silent, failed, oom_killed=memory.oom_kills() != ooms)
     return merged([results[rank] for rank in range(case.ranks)])
 
 
@@ -77,27 +77,28 @@ def _run(folder: Path, ranks: int) -> dict[int, int]:
     return {}
 
 
-def _failed(folder: Path, ranks: int, dead: Mapping[int, int], silent: list[int], failed: Mapping[int, Result], *,
+def _failed(folder: Path, ranks: int, silent: Mapping[int, int], failed: Mapping[int, Result], *,
             oom_killed: bool) -> Result:
     """The result of ranks of which one failed: the one that was first, as the others fail for want of it.
 
-    A rank that died without a word was; else the one that gave its reason first. Its last lines go to
-    stderr, where whoever knows the device's error texts reads them.
+    A rank that died without a word was (unless by SIGTERM: with that the launcher ends the others); else
+    the one that gave its reason first. Its last lines go to stderr, where whoever knows the device's
+    error texts reads them.
     """
-    if silent or not failed:
-        rank = min(silent, default=0)
-        code = dead.get(rank, 0)
-        tail = _tail(folder, rank)
-        words = tail.strip().rpartition("\n")[2][-300:] or "none"
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code} and no answer"
-        oom = oom_killed and code == -signal.SIGKILL
-        sys.stderr.write(tail)
-        reason = "the kernel killed it, as memory ran out: try a smaller --batch-size or --size" if oom else (
-            f"{how}; last words: {words}")
-        return {"status": "oom" if oom else "failed", "reason": f"rank {rank} of {ranks}: {reason}"}
-    rank = min(failed, key=lambda rank: failed[rank]["failed_at_ns"])
-    sys.stderr.write(_tail(folder, rank))
-    return failed[rank] | {"reason": f"rank {rank} of {ranks}: {failed[rank]['reason']}"}
+    by_themselves = [rank for rank, code in silent.items() if code != -signal.SIGTERM]
+    if failed and not by_themselves:
+        rank = min(failed, key=lambda one: failed[one]["failed_at_ns"])
+        sys.stderr.write(_tail(folder, rank))
+        return failed[rank] | {"reason": f"rank {rank} of {ranks}: {failed[rank]['reason']}"}
+    rank = min(by_themselves or silent, default=0)
+    code, tail = silent.get(rank, 0), _tail(folder, rank)
+    sys.stderr.write(tail)
+    if oom_killed and code == -signal.SIGKILL:
+        return {"status": "oom", "reason": f"rank {rank} of {ranks}: the kernel killed it, as memory ran out: "
+                                           "try a smaller --batch-size or --size"}
+    how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code} and no answer"
+    words = tail.strip().rpartition("\n")[2][-300:] or "none"
+    return {"status": "failed", "reason": f"rank {rank} of {ranks}: {how}; last words: {words}"}
 
 
 def _tail(folder: Path, rank: int) -> str:

@@ -192,7 +192,7 @@ def test_device_memory_that_runs_out_is_oom_and_exit_3(tmp_path: Path) -> None:
     ("X = W", "has no WORKLOAD = Workload(...)."),
     ("WORKLOAD = 5", "has no WORKLOAD = Workload(...)."),
     ("WORKLOAD = dataclasses.replace(W, scenarios={})", "scenarios is empty."),
-    ("WORKLOAD = dataclasses.replace(W, scenarios={'inference': ('ofline',)})", "something other than generation"),
+    ("WORKLOAD = dataclasses.replace(W, scenarios={'inference': ('ofline',)})", "something other than collective"),
     ("WORKLOAD = dataclasses.replace(W, scenarios={'inferense': ('offline',)})", "an unknown task: 'inferense'."),
     ("WORKLOAD = dataclasses.replace(W, scenarios=['offline'])", "AttributeError: "),
     ("WORKLOAD = dataclasses.replace(W, dtypes=('bf61',))", "dtypes has something other than"),

@@ -15,19 +15,19 @@ from bench.runner import Session, run_case
 from bench.suites import everything
 
 EFFORT = Effort(repeats=1, max_seconds=0.05, timeout_s=300)
-FLOPS_UNKNOWN = ("membw",)
-"""A copy has bytes and no FLOPs."""
+FLOPS_UNKNOWN = ("membw", "collectives")
+"""A copy has bytes and no FLOPs, an exchange bytes on the bus."""
 
 ENTRIES = everything(size="tiny")
 
 
 def test_discovery_finds_every_workload_with_a_tiny_size() -> None:
     names = {name for name, _ in ENTRIES}
-    assert {"bert", "dlrm", "gemm", "gpt2", "llama", "llama_lora", "membw", "mixtral", "resnet50", "unet", "vit",
+    assert {"bert", "collectives", "dlrm", "gemm", "gpt2", "llama", "llama_lora", "membw", "mixtral", "resnet50", "unet", "vit",
             "whisper"} <= names
     assert {(entry["task"], entry["scenario"]) for _, entry in ENTRIES} == {
         ("inference", "offline"), ("inference", "single-stream"), ("inference", "generation"),
-        ("training", "training")}
+        ("inference", "collective"), ("training", "training")}
 
 
 @pytest.mark.parametrize(("name", "entry"), ENTRIES,
