@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.case import Case, Scalar
+from bench.case import DTYPES, Case, Scalar
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ class Workload:
     seq_len: int | None = None  # default; None where the workload has no sequence
     batch_size: int = 1
     parallelism: str = "dp=1"  # default; dp=2 for one that makes no sense on one device
-    dtypes: Sequence[str] = ("fp32", "bf16", "fp16", "amp-bf16")  # it can run in, the default first
+    dtypes: Sequence[str] = DTYPES  # it can run in, the default first; a backend may refuse some
     options: Mapping[str, Scalar] = field(default_factory=dict)  # its own settings with defaults
     limits: Callable[[Case], str | None] = lambda case: None  # why a case is impossible, or None
 
@@ -122,6 +122,9 @@ class Device(Protocol):
 
     def report(self) -> dict[str, Any]:
         """For the record: {"device": {...}, "compile": {"cache": ...}, "fallbacks": {...}, "warnings": [...]}.
+
+        Where the work was done elsewhere than on the host's CPU, also "energy" {"joules", "method", "reason"}
+        of the timed part; the CPU packages' then stands beside it as "host".
 
         `device` has the chips (and cores) that all of the case's ranks use.
         """

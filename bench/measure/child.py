@@ -111,6 +111,8 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
         report = device.report()
         graphs = device.compiles()
         ledger.enter("teardown")
+    if "energy" in report:
+        report["energy"] = dict(report["energy"]) | {"host": result["energy"]}
     report["compile"] |= {"seconds": _compile_s(prepared_s, warm.pop("compile_s")), "graphs": graphs}
     result["warnings"] = warnings + result["warnings"] + report.pop("warnings")
     return result | report | {"canary": canary_result, "parity": checked, "warmup": warm,
