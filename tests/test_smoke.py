@@ -23,8 +23,8 @@ ENTRIES = everything(size="tiny")
 
 def test_discovery_finds_every_workload_with_a_tiny_size() -> None:
     names = {name for name, _ in ENTRIES}
-    assert {"bert", "collectives", "dlrm", "gemm", "gpt2", "llama", "llama_lora", "membw", "mixtral", "resnet50", "unet", "vit",
-            "whisper"} <= names
+    assert {"bert", "collectives", "dlrm", "gemm", "gpt2", "llama", "llama_lora", "membw", "mixtral", "resnet50",
+            "unet", "vit", "whisper"} <= names
     assert {(entry["task"], entry["scenario"]) for _, entry in ENTRIES} == {
         ("inference", "offline"), ("inference", "single-stream"), ("inference", "generation"),
         ("inference", "collective"), ("training", "training")}

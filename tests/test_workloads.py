@@ -114,6 +114,7 @@ def test_a_tiny_step_is_small_enough_for_any_cpu(name: str, task: str) -> None:
     ("whisper", "inference", {"options": {"decoder_tokens": 0}}, "1 to 448"),
     ("gemm", "inference", {"batch_size": 2}, "--batch-size 1"),
     ("membw", "inference", {"batch_size": 2}, "--batch-size 1"),
+    ("collectives", "inference", {"batch_size": 2}, "--batch-size 1"),
 ])
 def test_an_impossible_case_is_refused_in_words(name: str, task: str, fields: dict[str, Any],
                                                 reason: str) -> None:
@@ -248,7 +249,8 @@ def test_a_build_is_float32_on_the_host_whatever_the_dtype(name: str, task: str)
 # Steps.
 
 OUTPUTS = {"bert": (2, 128, 64), "resnet50": (2, 10), "vit": (2, 10), "dlrm": (2,), "unet": (2, 4, 16, 16),
-           "whisper": (2, 64, 512), "gemm": (256, 256), "membw": (4096,)}
+           "whisper": (2, 64, 512), "gemm": (256, 256), "membw": (4096,),
+           "collectives": (4096,)}
 
 
 @pytest.mark.parametrize("name", INFERENCE)

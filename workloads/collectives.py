@@ -56,7 +56,6 @@ def _model(operation: str, ranks: int, elements: int) -> nn.Module:
             super().__init__()
             self.register_buffer("received", torch.zeros(size))
 
-        @torch.compiler.disable
         def forward(self, given: Tensor) -> Tensor:
             if not distributed.is_initialized():
                 found = expected(operation, ranks, given[:elements])
@@ -106,6 +105,8 @@ def _chunk_elements(case: Case) -> int:
 def limits(case: Case) -> str | None:
     if case.options["operation"] not in OPERATIONS:
         return f"operation {case.options['operation']!r} is not one of {', '.join(OPERATIONS)}"
+    if case.batch_size != 1:
+        return "a step is one exchange: pass --batch-size 1 and a --size"
     return None if case.ranks > 1 else "a collective operation needs two devices: pass --parallelism dp=2 or more"
 
 

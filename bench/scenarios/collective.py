@@ -10,7 +10,7 @@ class Collective:
     name = "collective"
     summary = "Operations that all devices take part in: bus bandwidth of the links between them."
     tasks = ("inference",)
-    batch_size = 1
+    batch_size = None
     round_ns = 10_000_000
     together = True
 
