@@ -170,7 +170,11 @@ ROWS = (
         "oom", _host),
     Row("dynamic shape", (r"NCC_EMOD025", r"recompile_limit", r"dynamic=True", r"PendingUnbackedSymbolNotFound"),
         "unsupported", _dynamic),
-    Row("unsupported", (rf"NCC_(?:{'|'.join(UNSUPPORTED)})\b", r"CPU fallback disabled"), "unsupported", _unsupported),
+    Row("unsupported", (rf"NCC_(?:{'|'.join(UNSUPPORTED)})\b", r"CPU fallback disabled",
+                        r"Could not run 'aten::.* with arguments from the"), "unsupported", _unsupported),
+    Row("graph break", (r"_dynamo\.exc\.Unsupported",), "unsupported",
+        lambda seen: "the model is not one graph, which the compiler asks for: pass --no-compile, or mend the model: "
+                     f"{seen.line}"),
     Row("graph too large", (r"NCC_EVRF007", r"NCC_EBVF030", r"NCC_EXTP004"), "unsupported",
         lambda seen: f"the graph has too many instructions ({seen.code}): try a smaller batch or sequence"),
     Row("LNC mismatch", (r"NCC_EARG001",), "failed",
