@@ -651,6 +651,16 @@ def test_an_fp8_case_converts_a_model_once_and_fails_where_there_is_nothing_to_c
 
 
 @pytest.mark.usefixtures("in_process")
+def test_an_fp8_model_passes_parity_and_its_canary_is_fp8_too(counters: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CudaBackend, "open", lambda self, case, settings: counters(case, **settings))
+    case = case_for("vit", load_workload("vit"), backend="cuda", dtype="fp8", size="tiny", compile="off")
+    record = run_case(case, Session(effort=Effort(repeats=1, max_seconds=0.3), instance_type="none"))
+    assert record.parity["status"] == "passed"
+    assert record.device["linear_layers"]["fp8"] > 4
+    assert record.canary["ceiling_flops_per_second"] == pytest.approx(1979e12)
+
+
+@pytest.mark.usefixtures("in_process")
 def test_a_record_has_the_gpus_joules_with_the_hosts_beside_them(counters: Open,
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CudaBackend, "open", lambda self, case, settings: counters(case, **settings))

@@ -30,7 +30,7 @@ class Fp8Linear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, inputs: Tensor) -> Tensor:
-        rows_MK, scale = rounded(inputs.reshape(-1, inputs.shape[-1]))
+        rows_MK, scale = rounded(inputs.reshape(-1, inputs.shape[-1]).contiguous())
         out_MN = torch._scaled_mm(rows_MK, self.weight_NK.t(), scale_a=scale, scale_b=self.scale, bias=self.bias,
                                   out_dtype=inputs.dtype, use_fast_accum=True)
         return out_MN.reshape(*inputs.shape[:-1], out_MN.shape[-1])
