@@ -83,7 +83,7 @@ class Case:
     @functools.cached_property  # a report asks thousands of records which case they are of
     def id(self) -> str:
         """Twelve hex digits over everything that changes what is run."""
-        return _digest({k: v for k, v in self.to_json().items() if k not in _PATHS})
+        return _digest({name: getattr(self, name) for name in _ID_FIELDS})
 
     @functools.cached_property
     def work_id(self) -> str:
@@ -140,6 +140,7 @@ class Effort:
 WORK_FIELDS = ("workload", "size", "task", "scenario", "dtype", "batch_size", "seq_len",
                "parallelism", "seed", "options", "weights_sha256", "workload_sha256")
 _PATHS = ("weights", "workload_file")
+_ID_FIELDS = tuple(f.name for f in dataclasses.fields(Case) if f.name not in _PATHS)
 
 
 def _digest(data: dict[str, Any]) -> str:

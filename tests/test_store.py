@@ -379,7 +379,7 @@ def test_parts_that_are_alike_are_held_once() -> None:
     one, two = (reader.read(make_record(run_id).dumps().encode()) for run_id in ("run-1", "run-2"))
     assert one.case is two.case
     assert one.machine["software"] is two.machine["software"]
-    assert one.children is two.children
+    assert one.children[1]["disturbance"] is two.children[1]["disturbance"]
 
 
 TEXT = WIDE[0].dumps().encode()

@@ -39,7 +39,7 @@ class Reader:
         self._part = _Once(_any_dict.decode)
         self._machine_part = _Once(_anything.decode)
         self._texts: dict[Any, Any] = {}
-        self._children: dict[tuple[_Child, ...], tuple[dict[str, Any], ...]] = {}
+        self._children: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def read(self, content: bytes) -> Record:
         """Return the record. RecordError (or another ValueError, or RecursionError) says why it is none."""
@@ -61,7 +61,7 @@ class Reader:
         values["machine"] = {key: self._machine_part(raw) for key, raw in wire.machine.items()}
         values["case"] = self._case(wire.case)
         values["metrics"] = tuple(map(self._metric, wire.metrics))
-        values["children"] = self._light_children(wire.children)
+        values["children"] = tuple(map(self._child, wire.children))
         values |= {"samples": {}, "tuning": {}}
         record = Record(**values)
         check_facts(record)
@@ -75,13 +75,16 @@ class Reader:
                       low=wire.low, high=wire.high, n=wire.n, method=once(wire.method, wire.method),
                       reason=once(wire.reason, wire.reason))
 
-    def _light_children(self, children: tuple[_Child, ...]) -> tuple[dict[str, Any], ...]:
-        found = self._children.get(children)
-        if found is None:
+    def _child(self, wire: _Child) -> dict[str, Any]:
+        """What `_light_child` gives; children that differ in their seconds alone share all else."""
+        spent_s = [seconds or 0.0 for seconds in msgspec.structs.astuple(wire.phases_s)] if wire.phases_s else []
+        key = (wire.role, wire.status, wire.reason, wire.disturbance, wire.compile, any(spent_s))
+        alike = self._children.get(key)
+        if alike is None:
             if len(self._children) >= ALIKE_AT_MOST:
                 self._children.clear()
-            found = self._children[children] = tuple(_light_child(msgspec.to_builtins(child)) for child in children)
-        return found
+            alike = self._children[key] = _light_child(msgspec.to_builtins(wire))
+        return alike | {"before_work_s": sum(spent_s)} if "before_work_s" in alike else alike
 
 
 def without_bulk(record: Record) -> Record:

@@ -78,8 +78,8 @@ def test_reading_grows_as_the_number_of_records_does(store: Make, kind: str) -> 
     few, many = (cost(LOAD, store(kind, count, count), count) for count in (COUNT // 4, COUNT))
     more = COUNT - COUNT // 4
     print(f"{kind}: {COUNT} records in {many.seconds:.2f} s of CPU, {many.peak_bytes / 1e6:.0f} MB")
-    assert many.seconds < 6 * few.seconds  # 4 were exactly linear; a busy machine adds its own
-    assert many.seconds / COUNT < 3e-4  # 7e-5 seen
+    assert many.seconds < 8 * few.seconds  # 4 were exactly linear, 16 quadratic; a busy machine adds its own
+    assert many.seconds < 3e-4 * COUNT + 1  # 9e-5 a record seen, and the import of pyarrow
     assert many.peak_bytes - few.peak_bytes < 10_000 * more + GROUP_BYTES  # 6,700 bytes a record seen
 
 
