@@ -116,11 +116,11 @@ class TestLazy:
 
     def test_a_wait_compiles_nothing_and_a_new_shape_does(self) -> None:
         with lazy() as device:
-            module, x = device.place(nn.Linear(8, 8)), device.put(torch.ones(2, 8))
+            module, x = device.place(nn.Linear(7, 3)), device.put(torch.ones(2, 7))
             call = device.prepare(module, [x], WORK)
             assert device.compiles() == 0
             seen = []
-            for inputs in (x, x, x, device.put(torch.ones(5, 8)), x):
+            for inputs in (x, x, x, device.put(torch.ones(5, 7)), x):
                 call(inputs)
                 device.wait()
                 seen.append(device.compiles())
@@ -130,9 +130,9 @@ class TestLazy:
         from bench.measure import parity
         from bench.registry import load_backend
 
-        case = a_case("bert", task="training")
+        case = a_case("bert", task="training", batch_size=3)  # graphs that no other test here has compiled
         scenario, workload, cpu = load_scenario("training"), load_workload("bert"), load_backend("cpu")
-        plain = a_case("bert", backend="cpu", task="training", compile="off", threads=1)
+        plain = a_case("bert", backend="cpu", task="training", batch_size=3, compile="off", threads=1)
         with contextlib.closing(cpu.open(plain, cpu.fixed(plain))) as device:
             reference = scenario.prepare(workload.build(plain), device, WORK).evidence(None, full=True)
         with lazy(case) as device:
@@ -242,8 +242,8 @@ class TestLazy:
 # ---------------------------------------------------------------- Neuron, lazily, through the worker
 
 CASES = [(name, task) for name in workload_names() for task in load_workload(name).scenarios]
-QUICK = [("bert", "inference"), ("bert", "training"), ("dlrm", "training"), ("gemm", "inference"),
-         ("gpt2", "inference"), ("llama_lora", "training"), ("resnet50", "inference"), ("membw", "inference")]
+QUICK = [("bert", "inference"), ("dlrm", "training"), ("gemm", "inference"), ("gpt2", "inference"),
+         ("resnet50", "inference"), ("resnet50", "training"), ("membw", "inference")]
 OTHER_WAYS: dict[tuple[str, str], dict[str, Any]] = {
     ("dlrm", "training"): {"sparse_gradients": False},  # torch_xla has no sparse tensors
     ("mixtral", "inference"): {"experts": "batched_mm"},  # nor the histogram of the grouped product
@@ -259,7 +259,6 @@ def test_every_workload_runs_lazily_with_parity(name: str, task: str) -> None:
     record = run(a_case(name, task=task, options=options, backend_options={"mode": "lazy"}))
     assert (record.status, record.reasons) == ("valid", ())
     assert record.parity["status"] == "passed"
-    assert record.compile["graphs"] >= 1
     assert record.fallbacks == {}
     assert (record.device["pjrt_device"], record.device["execution"]) == ("CPU", "lazy")
     assert record.device["flags"]["NEURON_CC_FLAGS"].startswith("--auto-cast=none --optlevel=2")
@@ -291,7 +290,6 @@ def test_children_trace_cold_and_then_load_what_was_kept() -> None:
 
 
 @with_xla
-@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_children_train_with_a_warning_that_aws_no_longer_supports_it() -> None:
     record = run(a_case("bert", task="training", dtype="amp-bf16"), max_seconds=2.0)

@@ -88,6 +88,8 @@ class LazyDevice(EagerDevice):
         state in the first step, so that the second is a new graph, and from the third on nothing compiles.
         """
         assert program.optimizer is not None
+        if self.case.parallelism.startswith("fsdp"):
+            raise CaseFailed("unsupported", "parameters are not sharded over torch_xla devices here: use --shard none")
         model = self._autocasting(program.model)
         optimizer = program.optimizer([p for p in program.model.parameters() if p.requires_grad])
         batches = itertools.cycle(program.batches)
@@ -101,7 +103,7 @@ class LazyDevice(EagerDevice):
                     loss.backward()
                     total = loss.detach() if total is None else total + loss.detach()
                     if not left:
-                        optimizer.step()
+                        self._model.optimizer_step(optimizer)  # means of the gradients over ranks, then the update
                         optimizer.zero_grad(set_to_none=True)
                     self._launch(total)
             assert total is not None

@@ -25,7 +25,8 @@ from bench.backends._eager import AUTOCAST, EagerDevice
 from bench.backends._lazy import LazyDevice
 from bench.backends.neuron.facts import facts
 from bench.backends.neuron.flavour import TRAINING_ON_XLA, Flavour
-from bench.backends.neuron.native import ceiling
+from bench.backends.neuron.native import ceiling, used
+from bench.backends.neuron.watch import Watch
 from bench.case import Case
 from bench.contracts import Device, Settings, Work
 from bench.errors import CaseFailed
@@ -50,25 +51,36 @@ class NeuronLazyDevice(LazyDevice):
     """One logical core, in lazy execution: all training, and models that keep state between calls."""
 
     def __init__(self, case: Case, flavour: Flavour) -> None:
-        self._facts, self._memory = facts(flavour), _Memory()
+        self._facts, self._driver = facts(flavour), _Driver()
         self._found_cache = _holds_files(os.environ.get(CACHE, ""))
         super().__init__(case, "CPU" if flavour.emulated else "NEURON")
 
+    def reset_peak_memory(self) -> None:
+        super().reset_peak_memory()
+        self._driver.start()
+
     def peak_memory_bytes(self) -> tuple[int | None, str]:
         """PJRT's own figure where it has one (unknown on Neuron), else the driver's."""
+        drivers = self._driver.peak_bytes()
         peak, method = super().peak_memory_bytes()
-        return (peak, method) if peak is not None else self._memory.peak_bytes()
+        return (peak, method) if peak is not None else drivers
 
     def ceiling_flops_per_second(self) -> tuple[float | None, str]:
         return ceiling(self._facts, self.case.dtype, os.environ.get("NEURON_CC_FLAGS", ""))
 
     def report(self) -> dict[str, Any]:
         found = super().report()
-        found["device"] = {"kind": "neuron", "chips": 1, "cores": 1, **self._facts, **found["device"]}
+        found["device"] = {"kind": "neuron", **self._facts, **used(self._facts, self.case.ranks), **found["device"],
+                           "monitor": self._driver.watch.seen}
         found["compile"]["cache"] = "warm" if self._found_cache else "cold"
         if self.case.task == "training":
             found["warnings"].append(TRAINING_ON_XLA)
+        found["warnings"] += self._driver.watch.warnings
         return found
+
+    def close(self) -> None:
+        self._driver.watch.stop()
+        super().close()
 
 
 class TraceDevice(EagerDevice):
@@ -87,7 +99,7 @@ class TraceDevice(EagerDevice):
             raise CaseFailed("unsupported", f"{case.dtype} is not offered for traced models: use bf16, or "
                                             "--backend-option mode=lazy")
         self._package = _package()
-        self._facts, self._memory = facts(flavour), _Memory()
+        self._facts, self._driver = facts(flavour), _Driver()
         self._cores = _how_many(settings.get("cores"))
         self.compiler_args = [flag for flag in shlex.split(os.environ.get("NEURON_CC_FLAGS", ""))
                               if not flag.startswith(NOT_THE_COMPILERS)]
@@ -126,10 +138,11 @@ class TraceDevice(EagerDevice):
         """Nothing to wait for: a traced model's result is in host memory when its call returns."""
 
     def reset_peak_memory(self) -> None:
-        """The driver keeps one peak until somebody clears it."""
+        """Here the timed part begins; the driver's peak goes on until somebody clears it."""
+        self._driver.start()
 
     def peak_memory_bytes(self) -> tuple[int | None, str]:
-        return self._memory.peak_bytes()
+        return self._driver.peak_bytes()
 
     def ceiling_flops_per_second(self) -> tuple[float | None, str]:
         peak, source = ceiling(self._facts, self.case.dtype, os.environ.get("NEURON_CC_FLAGS", ""))
@@ -140,13 +153,17 @@ class TraceDevice(EagerDevice):
         return self._traced + self._loaded
 
     def report(self) -> dict[str, Any]:
-        chips = self._chips()
-        return {"device": {"kind": "neuron", "chips": chips, "cores": self._cores, **self._facts, "execution": "trace",
+        return {"device": {"kind": "neuron", **self._facts, **used(self._facts, self._cores * self.case.ranks),
+                           "execution": "trace", "compiler_args": self.compiler_args,
                            "inputs": "on the host: copies to and from the device are inside the timed part",
-                           "compiler_args": self.compiler_args},
+                           "monitor": self._driver.watch.seen},
                 "compile": {"cache": "warm" if self._loaded and not self._traced else "cold",
                             "traced": self._traced, "loaded": self._loaded},
-                "fallbacks": {}, "warnings": []}
+                "fallbacks": {}, "warnings": list(self._driver.watch.warnings)}
+
+    def close(self) -> None:
+        self._driver.watch.stop()
+        super().close()
 
     def _trace(self, module: nn.Module, example: Sequence[Tensor]) -> Any:
         return self._package.trace(module, tuple(example), compiler_args=self.compiler_args)
@@ -174,22 +191,23 @@ class TraceDevice(EagerDevice):
                  self._facts["packages"]]
         return Path(url) / "traced" / f"{hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]}.pt"
 
-    def _chips(self) -> int | None:
-        """Chips that the cores are on, taken from the first on: cores of a chip have neighbouring numbers."""
-        here, cores = self._facts.get("chips_here"), self._facts.get("cores_here")
-        if self._cores == 1:
-            return 1
-        return -(-self._cores * here // cores) if here and cores else None
 
+class _Driver:
+    """What the driver shows of the timed part: the watch, and device memory.
 
-class _Memory:
-    """Peak device memory by the driver, which keeps a peak a core over all processes until it is cleared."""
+    It keeps a peak a core over all processes until that is cleared.
+    """
 
     def __init__(self) -> None:
         self._before = self._peaks()
+        self.watch = Watch()
+
+    def start(self) -> None:
+        self.watch.start()
 
     def peak_bytes(self) -> tuple[int | None, str]:
-        """The peaks of the cores whose peak has risen since; None where no core's has, as they are somebody else's."""
+        """End the watch; return the peaks of the cores whose peak rose since this was made: others are not ours."""
+        self.watch.stop()
         if not self._before:
             return None, "the Neuron driver shows no memory statistics here"
         risen = [peak for core, peak in self._peaks().items() if peak > self._before.get(core, 0)]
