@@ -53,8 +53,14 @@ def judge_all(claims: Iterable[Claim], records: Iterable[Record], terms: Terms, 
     A part that names a basis or an attribution is judged on it, the others on `terms`; what other
     terms would say is in `elsewhere`.
     """
-    results = Results(records, book)
-    return [_verdict(claim, results, terms) for claim in claims]
+    return judge_on(claims, records, [terms], book)
+
+
+def judge_on(claims: Iterable[Claim], records: Iterable[Record], every: Sequence[Terms],
+             book: PriceBook) -> list[Verdict]:
+    """Return `judge_all` on each of several terms, one after the other; the records are sorted out once."""
+    asked, results = tuple(claims), Results(records, book)
+    return [_verdict(claim, results, terms) for terms in every for claim in asked]
 
 
 def on_terms(claim: Claim, *, basis: bool = False, attribution: bool = False) -> Claim:

@@ -25,32 +25,42 @@ _FIELDS = attrgetter(*(name for name in LIKENESS if name != "batch_size"))
 class Results:
     """Records by chip. Of those that differ in nothing but their numbers, such as repeated runs of a case, only the
     best by each number can enter any pair, so the others are set aside once (`set_aside`) and not for every claim.
+    A chip's records are looked at when a claim first asks for the chip: of most chips none does.
     """
 
     def __init__(self, records: Iterable[Record], book: PriceBook) -> None:
         self._book = book
         self.all = tuple(records)
-        self._likeness = {record.run_id: likeness(record) for record in self.all}
+        self._likeness: dict[str, Likeness] = {}
         self._rates: dict[tuple[str, str | None, Terms], Rate] = {}
         self._set_aside: dict[str, list[LeftOut]] = {}
         self._by_chip: dict[str | None, list[Record]] = defaultdict(list)
-        for kind in self._kinds():
-            best = _best_by_each_number(kind)
-            for record in best:
-                self._by_chip[record.device.get("chip")].append(record)
-            kept = {record.run_id for record in best}
-            self._set_aside[best[0].run_id] = [(record.run_id, f"{best[0].run_id} is a better result of the same kind")
-                                               for record in kind if record.run_id not in kept]
+        self._best: dict[str | None, list[Record]] = {}
+        for record in self.all:
+            self._by_chip[record.device.get("chip")].append(record)
 
-    def _kinds(self) -> Iterable[list[Record]]:
+    def _of(self, chip: str | None) -> list[Record]:
+        """The records of a chip that can enter a pair."""
+        if chip not in self._best:
+            self._best[chip] = []
+            for kind in self._kinds(self._by_chip.get(chip, ())):
+                best = _best_by_each_number(kind)
+                self._best[chip] += best
+                kept = {record.run_id for record in best}
+                self._set_aside[best[0].run_id] = [
+                    (record.run_id, f"{best[0].run_id} is a better result of the same kind")
+                    for record in kind if record.run_id not in kept]
+        return self._best[chip]
+
+    def _kinds(self, records: Iterable[Record]) -> Iterable[list[Record]]:
         """Records that are alike in everything, on as many chips of one instance; each unusable one is its own kind."""
         kinds: dict[Hashable, list[Record]] = defaultdict(list)
-        for record in self.all:
+        for record in records:
             facts = record.machine.get("instance") or {}
-            alike = self._likeness[record.run_id]
+            alike = self.likeness(record)
             usable = record.status == "valid" and record.tier != "emulated"
             kinds[_FIELDS(alike), alike.batch_size if alike.scenario == "server" else None, record.tier,
-                  record.work.get("item"), record.device.get("chip"), record.device.get("name"),
+                  record.work.get("item"), record.device.get("name"),
                   record.device.get("chips"), facts.get("type"), facts.get("count"), facts.get("region"),
                   None if usable else record.run_id].append(record)
         return kinds.values()
@@ -59,7 +69,7 @@ class Results:
         """Return the records that a side's selector and the part's scope let in, whatever their state."""
         ids = selector.chips or tuple(one.id for one in chips() if one.vendor in selector.vendors)
         names: Collection[str | None] = ids if selector.chips or selector.vendors else self._by_chip
-        return [record for name in names for record in self._by_chip.get(name, ())
+        return [record for name in names for record in self._of(name)
                 if _selected(selector, record) and _in_scope(part, self.likeness(record), record)]
 
     def set_aside(self, run_ids: Iterable[str]) -> list[LeftOut]:
@@ -67,7 +77,10 @@ class Results:
         return [item for run_id in run_ids for item in self._set_aside.get(run_id, ())]
 
     def likeness(self, record: Record) -> Likeness:
-        return self._likeness[record.run_id]
+        found = self._likeness.get(record.run_id)
+        if found is None:
+            found = self._likeness[record.run_id] = likeness(record)
+        return found
 
     def rate(self, record: Record, terms: Terms, priced_as: str | None) -> Rate:
         """Return what an hour costs; `priced_as`: as though it had run on so many chips of that instance."""

@@ -152,11 +152,11 @@ def _page(records: list[Record], loaded: Loaded, money: Money, output: str | Non
     from dataclasses import replace
 
     from bench.catalog.claims import shipped_claims
-    from bench.claims import judge_all
+    from bench.claims import judge_on
     from bench.report.html import render_html
 
     others = sorted({price.basis for price in money.book.prices} - {money.terms.basis})
     terms = [money.terms, *(replace(money.terms, basis=basis, usd_per_hour=None) for basis in others)]
-    verdicts = [verdict for one in terms for verdict in judge_all(shipped_claims(), records, one, money.book)]
+    verdicts = judge_on(shipped_claims(), records, terms, money.book)
     write(render_html(records, book=money.book, terms=money.terms, verdicts=verdicts, problems=loaded.problems,
                       baseline=money.baseline), output)
