@@ -11,6 +11,7 @@ LONG_ENOUGH_NS, LONG_ENOUGH_TIMES = 50_000_000, 5
 REPEATS = 3
 UNWAITED_SHARE, UNWAITED_LEAST_NS = 0.1, 1e6
 COPY_BYTES = 128 * 2**20
+BLOCK = 2048
 SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
@@ -28,12 +29,11 @@ class Canary:
     """
 
     def __init__(self, device: Device) -> None:
-        import torch
         from torch import nn
 
         def product(n: int) -> nn.Module:
             layer = nn.Linear(n, n, bias=False, device="meta")  # so a device treats it as it does the model's layers
-            layer.weight = nn.Parameter(torch.randn(n, n, generator=_generator()) / n**0.5, requires_grad=False)
+            layer.weight = nn.Parameter(_random(n) / n**0.5, requires_grad=False)
             return layer
 
         self._device, self._product = device, product
@@ -83,10 +83,8 @@ class Canary:
         return 2.0 * COPY_BYTES / best_ns
 
     def _prepare(self, n: int) -> None:
-        import torch
-
         module = self._device.place(self._product(n))
-        left = self._device.put(torch.randn(n, n, generator=_generator()))
+        left = self._device.put(_random(n))
         call = self._device.prepare(module, [left], Work(item="matmul", items=1, flops=_flops(n)),
                                     plain=True)
         self._steps[n] = lambda: call(left)
@@ -139,7 +137,9 @@ def _flops(n: int) -> float:
     return 2.0 * n**3
 
 
-def _generator() -> Any:
+def _random(n: int) -> Any:
+    """Normal numbers [n, n], a block of them side by side: to draw 16384^2 takes a host core three seconds."""
     import torch
 
-    return torch.Generator().manual_seed(0)
+    side = min(n, BLOCK)
+    return torch.randn(side, side, generator=torch.Generator().manual_seed(0)).repeat(n // side, n // side)
