@@ -309,8 +309,16 @@ def test_each_rank_of_a_parallel_case_takes_the_core_of_its_number(
     assert environment(NATIVE, tmp_path)["NEURON_RT_NUM_CORES"] == "1"  # another's LOCAL_RANK is not a case's of one
 
 
-def test_cores_are_joined_by_the_flavour_s_own_process_group() -> None:
-    assert [NeuronBackend(installed=one).process_group for one in (NATIVE, XLA)] == ["neuron", "xla"]
+def test_cores_train_together_in_the_native_flavour_alone() -> None:
+    assert [NeuronBackend(installed=one).process_group for one in (NATIVE, XLA)] == ["neuron", None]
+
+
+def test_a_model_in_shards_is_not_compiled(tmp_path: Path) -> None:
+    backend = NeuronBackend(machine(tmp_path), NATIVE)
+    shards = case(task="training", scenario="training", parallelism="fsdp=2")
+    assert "no one graph" in str(backend.refuse(shards))
+    eager = case(task="training", scenario="training", parallelism="fsdp=2", compile="off")
+    assert backend.refuse(eager) is None
 
 
 @pytest.mark.parametrize(("installed", "options", "flags"), [

@@ -217,6 +217,17 @@ def test_ranks_end_with_their_launcher(tmp_path: Path) -> None:
     assert not any(rank.exists() for rank in ranks)
 
 
+@pytest.mark.usefixtures("in_process")
+def test_ranks_that_each_train_for_themselves_are_found_by_their_losses(tmp_path: Path) -> None:
+    alone = BLOCKS + """
+from bench.backends import _eager
+_eager.spread = lambda model, case: model
+"""
+    record = measured(workload_file(tmp_path, alone))
+    assert record.status == "invalid"
+    assert record.parity["status"] == "failed"
+
+
 # ---------------------------------------------------------------- how work is split
 
 

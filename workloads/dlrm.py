@@ -131,6 +131,12 @@ def work(case: Case) -> Work:
     return Work(item="sample", items=case.batch_size, flops=case.batch_size * flops)
 
 
+def limits(case: Case) -> str | None:
+    if case.parallelism.startswith("fsdp") and case.options["sparse_gradients"]:
+        return "FSDP2 has no sparse gradients: pass --option sparse_gradients=false, or --shard none"
+    return half_training(case)
+
+
 WORKLOAD = Workload(
     summary="DLRM click prediction (13 dense features, 26 tables, dot interaction), and its training (SGD).",
     source="Naumov et al. 2019, arXiv:1906.00091; layers and rows of MLPerf Training v0.7-v2.1 (`criteo`), "
@@ -142,6 +148,6 @@ WORKLOAD = Workload(
     build=build,
     work=work,
     batch_size=2048,
-    limits=half_training,
+    limits=limits,
     options={"sparse_gradients": True},
 )

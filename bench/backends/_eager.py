@@ -33,6 +33,7 @@ class EagerDevice:
     """
 
     clock_ns: Callable[[], int] = staticmethod(time.perf_counter_ns)
+    whole_graphs = False  # its compiler takes no graph breaks: what exchanges gradients stays outside of it
     without_gradients: Callable[[], contextlib.AbstractContextManager[Any]] = torch.inference_mode
 
     def __init__(self, case: Case, torch_device: str, *, channels_last: bool = False) -> None:
@@ -67,8 +68,9 @@ class EagerDevice:
 
     def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:
         assert program.optimizer is not None
-        spread_model = spread(program.model, self.case)
-        model = self._autocasting(self.compiled(spread_model))
+        inner = self.compiled(program.model) if self.whole_graphs else program.model
+        spread_model = spread(inner, self.case)
+        model = self._autocasting(spread_model if self.whole_graphs else self.compiled(spread_model))
         optimizer = program.optimizer([p for p in program.model.parameters() if p.requires_grad])
         batches = itertools.cycle(program.batches)
         accumulate = program.accumulate

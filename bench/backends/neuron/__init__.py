@@ -61,9 +61,9 @@ class NeuronBackend:
         return self._installed
 
     @property
-    def process_group(self) -> str:
-        """torch.distributed's name for what joins cores."""
-        return "xla" if self.flavour.name == "xla" else "neuron"
+    def process_group(self) -> str | None:
+        """torch.distributed's name for what joins cores; the XLA flavour's training step exchanges no gradients."""
+        return None if self.flavour.name == "xla" else "neuron"
 
     @property
     def tier(self) -> str:
@@ -211,6 +211,8 @@ class NeuronBackend:
         if (mode == "eager" and case.compile in ("on", "neuron")) or (mode in ("compile", "trace")
                                                                       and case.compile == "off"):
             return f"mode={mode} and --{'no-' if case.compile == 'off' else ''}compile contradict each other"
+        if mode == "compile" and case.parallelism.startswith("fsdp"):
+            return "a model in shards is no one graph, as Neuron's compiler wants it: pass --no-compile or --shard none"
         if mode == "trace" and (case.task == "training" or case.scenario == "generation"):
             return "a traced graph neither trains nor keeps state between calls: use mode=lazy"
         if count is None:

@@ -79,6 +79,8 @@ def confirmed(*, compiling: bool) -> Any:
 class NativeDevice(EagerDevice):
     """A `bench.contracts.Device`. Random tensors come from the host: `aten::normal_` is known to fall back."""
 
+    whole_graphs = True
+
     def __init__(self, case: Case, settings: Settings, flavour: Flavour, package: Any) -> None:
         super().__init__(case, "neuron")
         self._settings, self._package = settings, package
