@@ -27,8 +27,8 @@ HERE = torch.cuda.is_available()
 CAPABILITY = torch.cuda.get_device_capability() if HERE else (0, 0)
 NO_COMPILER = HERE and CUDA.refuse(Case(workload="w", size="tiny", task="inference", scenario="offline", backend="cuda",
                                         dtype="fp32", batch_size=1, compile="default"))
-pytestmark = pytest.mark.skipif(not HERE, reason="no GPU here, or a torch without CUDA: torch.cuda.is_available() "
-                                                 "is False")
+pytestmark = [pytest.mark.cuda, pytest.mark.skipif(
+    not HERE, reason="no GPU here, or a torch without CUDA: torch.cuda.is_available() is False")]
 compiles = pytest.mark.skipif(bool(NO_COMPILER), reason=f"cannot compile here: {NO_COMPILER}")
 fp8 = pytest.mark.skipif(CAPABILITY < (8, 9) or bool(torch.version.hip), reason="fp8 needs compute capability 8.9")
 nvidia = pytest.mark.skipif(bool(torch.version.hip), reason="NVML knows no AMD GPU")

@@ -552,7 +552,7 @@ def test_an_ignored_signal_stays_ignored(number: int) -> None:
 
 
 @pytest.mark.parametrize("words", [
-    ("report",), ("doctor", "--backend", "cpu"), ("run", "--workload-file", "mine.py"),
+    ("report", "."), ("doctor", "--backend", "cpu"), ("run", "--workload-file", "mine.py"),
     ("ab", "gemm --size tiny --backend emulated", "gemm --size tiny --backend emulated")])
 def test_ctrl_c_in_any_other_place_is_130_too(words: tuple[str, ...], tmp_path: Path,
                                               monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_without_the_package_there_is_a_reason_and_what_to_install(monkeypatch: 
     monkeypatch.setitem(sys.modules, "pynvml", None)
     found, reason = gpus()
     assert found == []
-    assert "pip install 'trnbench[cuda]'" in str(reason)
+    assert "pip install nvidia-ml-py" in str(reason)
     assert driver()["driver"] is None
     assert driver()["reason"] == reason
 

@@ -38,6 +38,6 @@ WORKLOAD = Workload(
     scenarios={"inference": ("offline",)},
     build=build,
     work=work,
-    dtypes=("fp32", "tf32", "bf16", "fp16"),
+    dtypes=("fp32", "tf32", "bf16", "fp16", "fp8"),
     limits=limits,
 )

@@ -77,7 +77,8 @@ def command(ctx: click.Context, results: tuple[str, ...], kind: str | None, outp
     if tiers:
         records = [record for record in records if record.tier in tiers]
     money = Money(terms_of(ctx.params), book_of(ctx.params), baseline)
-    money.over(records)
+    if kind != "html" or baseline:  # the page prices only what it shows
+        money.over(records)
     _render(records, loaded, money, kind, output)
 
 

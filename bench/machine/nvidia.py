@@ -1,6 +1,6 @@
 """NVIDIA GPUs by NVML, without torch: what is there, who holds it, and how it fares while it works.
 
-NVML comes with the driver, `pynvml` with nvidia-ml-py (the extra `cuda`); where one is missing there
+NVML comes with the driver, `pynvml` with nvidia-ml-py; where one is missing there
 is a reason in words. Looking starts no work on a GPU. GPUs are numbered as NVML does, in the order
 of the PCI bus: CUDA's numbers are the same under CUDA_DEVICE_ORDER=PCI_BUS_ID.
 Sources: NVML API reference guide; CUDA programming guide, "CUDA environment variables"; MIG user guide.
@@ -20,7 +20,7 @@ from statistics import median
 from types import TracebackType
 from typing import Any
 
-MISSING = "the package nvidia-ml-py (module pynvml) is not installed: pip install 'trnbench[cuda]'"
+MISSING = "the package nvidia-ml-py (module pynvml) is not installed: pip install nvidia-ml-py"
 
 CLOCK_REASONS = {
     0x001: "idle", 0x002: "application clocks", 0x004: "power cap", 0x008: "hardware slowdown", 0x010: "sync boost",

@@ -83,7 +83,7 @@ class Money:
 
         Where none has a price, tables leave the columns of money away.
         """
-        self.any_price = any(self.of(record).rate.usd_per_hour is not None for record in records)
+        self.any_price = any(rate(record, self.terms, self.book).usd_per_hour is not None for record in records)
         if self.baseline is None:
             return
         self._against = [r for r in records if r.status == "valid"

@@ -139,7 +139,7 @@ class CudaBackend:
         if read(self._root, "proc/driver/nvidia/version") is None:
             return "no NVIDIA driver is here (/proc/driver/nvidia)", NO_GPU_FIX
         return ("an NVIDIA driver is here, and nvidia-ml-py (module pynvml), which asks it, is not installed",
-                "pip install 'trnbench[cuda]'")
+                "pip install nvidia-ml-py")
 
     def _here(self) -> list[Gpu | Slice]:
         """The devices that CUDA shows to a child."""
