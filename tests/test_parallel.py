@@ -92,6 +92,10 @@ def test_two_ranks_train_as_one_process_does_on_both_batches(tmp_path: Path, par
     assert record.parity["error"] < 1e-5
     assert record.work["items_per_step"] == 2 * 8
     assert record.device["threads"] == 2
+    whole, each = record.metric("samples_per_second"), record.metric("samples_per_second_per_rank")
+    assert whole is not None
+    assert each is not None
+    assert whole.value == pytest.approx(2 * (each.value or 0))
     ranks = record.children[1]["ranks"]
     assert [rank["rank"] for rank in ranks] == [0, 1]
     assert all(rank["memory"]["peak_bytes"] >= 0 and rank["disturbance"]["wall_s"] > 0 for rank in ranks)

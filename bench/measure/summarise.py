@@ -40,6 +40,7 @@ def metrics_of(case: Case, children: Sequence[Child]) -> tuple[list[Metric], lis
         _metric(f"{item}s_per_second", rate, f"{item}s/s"),
         _metric(f"{item}s_per_second_sustained", rate_interval(items, steps, samples), f"{item}s/s"),
         _per_chip(item, rate, children),
+        *_per_rank(case, item, rate),
         _metric("step_time_ms", _scaled_steps(samples, steps, _streams(children)), "ms"),
     ]
     if case.scenario == "single-stream":
@@ -84,8 +85,19 @@ def _per_chip(item: str, rate: Interval, children: Sequence[Child]) -> Metric:
     chips = children[0].get("device", {}).get("chips")
     if not chips:
         return _unknown(name, unit, "the number of chips is unknown")
-    return Metric(name=name, value=rate.value / chips, unit=unit, low=rate.low and rate.low / chips,
-                  high=rate.high and rate.high / chips, n=rate.n, method=f"over {chips} chip(s); {rate.method}")
+    return _over(name, rate, chips, unit, f"over {chips} chip(s)")
+
+
+def _per_rank(case: Case, item: str, rate: Interval) -> list[Metric]:
+    """Of several processes each one's share: a GPU's, a NeuronCore's."""
+    if case.ranks == 1:
+        return []
+    return [_over(f"{item}s_per_second_per_rank", rate, case.ranks, f"{item}s/s", f"over {case.ranks} ranks")]
+
+
+def _over(name: str, rate: Interval, parts: float, unit: str, how: str) -> Metric:
+    return Metric(name=name, value=rate.value / parts, unit=unit, low=rate.low and rate.low / parts,
+                  high=rate.high and rate.high / parts, n=rate.n, method=f"{how}; {rate.method}")
 
 
 def _percentiles(name: str, children_ns: Sequence[Sequence[float]]) -> list[Metric]:
