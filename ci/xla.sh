@@ -6,7 +6,8 @@
 # torch_xla 2.9.0 is the last on PyPI and needs torch 2.9.0, so it has an environment of its own, made here once
 # (XLA_VENV, default .venv-xla; PYTHON chooses the interpreter). Where it cannot be had this says why and ends with 0.
 # Measured on 2 shared cores: the environment takes 2.7 GB (2.3 GB of it torch; 7 GB with real CUDA libraries) and 100 s
-# of CPU time, 2 to 3 minutes; the tests without the slow ones 170 s of CPU time, 4 minutes; SLOW
+# of CPU time, 2 to 3 minutes; the tests without the slow ones 170 s of CPU time, 4 minutes; the slow ones
+# 180 s more.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 VENV=${XLA_VENV:-.venv-xla}
