@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from bench.case import Case, Effort
 from bench.measure.summarise import per_item
+from bench.parallel import refuse
 from bench.registry import load_backend
 from bench.runner import Session, Tell, ask, scratch_folder
+from bench.stats.intervals import typical_round
 from bench.stats.ratio import paired_children
 
 
@@ -22,7 +22,8 @@ def compare_cases(cases: Sequence[Case], effort: Effort, *, margin: float, separ
     """
     session = Session(effort=effort, tell=tell)
     settings = [load_backend(case.backend).fixed(case) for case in cases]
-    refused = [reason for case in cases if (reason := load_backend(case.backend).refuse(case))]
+    refused = [reason for case in cases for backend in [load_backend(case.backend)]
+               if (reason := backend.refuse(case) or refuse(case, backend))]
     if refused:
         return {"status": "unsupported", "reasons": refused}
     with scratch_folder() as scratch:
@@ -32,7 +33,9 @@ def compare_cases(cases: Sequence[Case], effort: Effort, *, margin: float, separ
 
 
 def _can_share(cases: Sequence[Case], settings: Sequence[dict[str, Any]], scratch: str) -> bool:
-    """One process has one device family, one task (gradients on or off) and one environment."""
+    """One process has one device family, one task (gradients on or off), one environment, and is no rank."""
+    if max(case.ranks for case in cases) > 1:
+        return False
     environments = [load_backend(case.backend).environment(case, chosen, scratch)
                     for case, chosen in zip(cases, settings, strict=True)]
     return (cases[0].backend, cases[0].task) == (cases[1].backend, cases[1].task) and environments[0] == environments[1]
@@ -69,7 +72,7 @@ def _abba(cases: Sequence[Case], settings: Sequence[dict[str, Any]], session: Se
                 return {"status": found["status"], "reasons": [f"{name}: {found['reason']}"]}
             if found["canary"]["reasons"]:
                 return {"status": "invalid", "reasons": [f"{name}: {found['canary']['reasons'][0]}"]}
-            times[side].append(float(np.median(found["samples_ns"])) / found["steps_per_round"])
+            times[side].append(typical_round(found["samples_ns"], found.get("streams", ())) / found["steps_per_round"])
             works[side] = found["work"]
             warnings += [f"{name} was disturbed: {why}" for why in found["disturbance"]["why"]]
     per, scale = per_item(works[0], works[1])
