@@ -53,7 +53,7 @@ def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     ("run gemm --task training", "Workload 'gemm' has no task 'training'."),
     ("run gemm --task inferance", "'inferance' is not known. Did you mean 'inference'?"),
     ("run gemm --dtype bf61", "'bf61' is not known. Did you mean 'bf16'"),
-    ("run gemm --dtype fp8", "Workload 'gemm' has no dtype 'fp8'."),
+    ("run membw --dtype fp8", "Workload 'membw' has no dtype 'fp8'."),
     ("run gemm --sise tiny", "No such option '--sise'."),
     ("run gemm --option n=5", "Workload 'gemm' has no option 'n'."),
     ("run dlrm --option sparse_gradient=1", "Did you mean 'sparse_gradients'?"),

@@ -117,6 +117,7 @@ def _device(case: Case, pjrt_device: str, chips: Sequence[str]) -> Device:
             found["device"] = {"kind": "tpu", "name": chips[0] if chips else found["device"]["device_kind"],
                                "chip": chip, "chips": 1, "cores": None,
                                "unknown": {"cores": "torch_xla does not say"}, **found["device"]}
+            found["energy"] = {"joules": None, "method": None, "reason": "torch_xla shows no power of a TPU"}
             found["warnings"].append(f"the TPU backend was {UNTRIED}: mistrust it until you have checked a number")
             return found
 

@@ -68,7 +68,8 @@ def setup(record: Record) -> str:
     others = [str(v) for k, v in sorted(record.settings.items())
               if k not in ("threads", "compile") and isinstance(v, str)]
     backend = "" if record.source else record.case.backend
-    parts = [backend, f"{threads}t" if isinstance(threads, int) else "", str(compiled), *others]
+    many = "" if record.source or record.case.parallelism == "dp=1" else record.case.parallelism
+    parts = [backend, many, f"{threads}t" if isinstance(threads, int) else "", str(compiled), *others]
     return " ".join(part for part in parts if part and part != "auto")
 
 

@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 METRICS = ("step_time_ms", "latency_ms_p50", "latency_ms_p90", "latency_ms_p95", "latency_ms_p99",
            "latency_ms_p99_9", "ttft_ms_p50", "ttft_ms_p99", "tpot_ms_p50", "itl_ms_p50", "itl_ms_p99",
-           "flops_per_second", "gb_per_second", "mfu", "mbu", "compile_s")
+           "flops_per_second", "gb_per_second", "bus_gb_per_second", "scaling_efficiency", "mfu", "mbu", "compile_s")
 """Metrics that have a column of their own name; throughput and energy are named by the record's item."""
 
 

@@ -27,6 +27,11 @@ FLAGS = ("NEURON_CC_FLAGS", "NEURON_COMPILER_OPT_LEVEL", "NEURON_LAUNCH_BLOCKING
 """Variables that change what is run or how fast: those that are set are kept. None names a host or a user."""
 
 
+NO_JOULES = {"joules": None, "method": None, "reason": "no Neuron chip shows its power in watts: the driver gives "
+             "percent of a maximum that is not published"}
+"""A record's energy; the host's own counters would pass for the device's otherwise."""
+
+
 def facts(flavour: Flavour, root: Path = ROOT) -> dict[str, Any]:
     """Return JSON values for a record's `device`; what is unknown is None, and `unknown` says why, by name.
 

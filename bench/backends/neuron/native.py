@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.backends._eager import EagerDevice, dynamo_graphs
-from bench.backends.neuron.facts import facts
+from bench.backends.neuron.facts import NO_JOULES, facts
 from bench.backends.neuron.flavour import Flavour
 from bench.backends.neuron.watch import Watch
 from bench.case import Case
@@ -162,7 +162,8 @@ class NativeDevice(EagerDevice):
                   "sysfs_peak_bytes_per_core": max(peaks, default=None), "monitor": self._watch.seen}
         return {"device": device,
                 "compile": {"cache": self._cache(), "traced": self._graphs(), **self._programs()},
-                "fallbacks": self._fallen(), "warnings": self._warnings() + self._watch.warnings}
+                "fallbacks": self._fallen(), "energy": NO_JOULES,
+                "warnings": self._warnings() + self._watch.warnings}
 
     def close(self) -> None:
         self._watch.stop()

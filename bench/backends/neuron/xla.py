@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from bench.backends._eager import AUTOCAST, EagerDevice
 from bench.backends._lazy import LazyDevice
-from bench.backends.neuron.facts import facts
+from bench.backends.neuron.facts import NO_JOULES, facts
 from bench.backends.neuron.flavour import TRAINING_ON_XLA, Flavour
 from bench.backends.neuron.native import ceiling, used
 from bench.backends.neuron.watch import Watch
@@ -73,6 +73,7 @@ class NeuronLazyDevice(LazyDevice):
         found["device"] = {"kind": "neuron", **self._facts, **used(self._facts, self.case.ranks), **found["device"],
                            "monitor": self._driver.watch.seen}
         found["compile"]["cache"] = "warm" if self._found_cache else "cold"
+        found["energy"] = NO_JOULES
         if self.case.task == "training":
             found["warnings"].append(TRAINING_ON_XLA)
         found["warnings"] += self._driver.watch.warnings
@@ -159,7 +160,7 @@ class TraceDevice(EagerDevice):
                            "monitor": self._driver.watch.seen},
                 "compile": {"cache": "warm" if self._loaded and not self._traced else "cold",
                             "traced": self._traced, "loaded": self._loaded},
-                "fallbacks": {}, "warnings": list(self._driver.watch.warnings)}
+                "fallbacks": {}, "energy": NO_JOULES, "warnings": list(self._driver.watch.warnings)}
 
     def close(self) -> None:
         self._driver.watch.stop()
