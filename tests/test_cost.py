@@ -163,6 +163,27 @@ def test_per_instance_is_not_made_up_from_a_part_of_one() -> None:
     assert "4 of 16 chips" in str(found["inferences_per_second_per_instance"].reason)
 
 
+def test_a_part_of_an_instance_is_known_as_one_without_any_price() -> None:
+    record = result(instance="trn2.48xlarge", chip="trainium2", chips=2)  # no on-demand price in this book
+    found = amounts(record, rate_of(record))["inferences_per_second_per_instance"]
+    assert (found.value, found.reason) == (None, "2 of 16 chips were used: the whole was not measured")
+
+
+def test_more_chips_than_one_host_has_are_priced_at_aws_before_others() -> None:
+    # 64 H100 in hosts of 8: p5.48xlarge, and not the a3 of another provider that has as many; 8 x 55.04
+    book = PriceBook([price("p5.48xlarge", 55.04), price("a3-megagpu-8g", 94.0666, region="us-east5")])
+    found = rate(result(instance=None, chip="h100-sxm", chips=64), Terms(as_of=DAY), book)
+    assert (found.instance_type, found.instances) == ("p5.48xlarge", 8)
+    assert found.usd_per_hour == pytest.approx(440.32)
+    assert "the largest host of that chip" in str(found.assumption)
+
+
+def test_unlike_work_has_no_break_even() -> None:
+    found = break_even(result(), result("other", case={"workload": "vit"}), Terms(as_of=DAY), BOOK)
+    assert found.ratio is None
+    assert "not alike: workload differs: bert against vit" in str(found.reason)
+
+
 def test_training_counts_samples_and_generation_tokens() -> None:
     training, tokens = result(case={"task": "training", "scenario": "training"}), result(item="token")
     assert "usd_per_1m_samples" in amounts(training, rate_of(training))

@@ -179,6 +179,14 @@ def test_show_holds_a_record_s_cost_against_a_rival_s(tmp_path: Path, prices: st
     assert "compile: " in result.output
 
 
+def test_show_holds_no_unlike_work_against_one_another(tmp_path: Path, prices: str) -> None:
+    results = stored(tmp_path, on(LARGE, "run-large", 4, case={"dtype": "fp32"}), on(SMALL, "run-small", 10))
+    result = trnbench("show", "run-small", "--rival", "run-large", "--results", results, "--prices", prices)
+    assert "no ratio: not alike: precision class differs: 16-bit against fp32" in result.output
+    assert "both cost the same" not in result.output
+    assert "cheaper at any length" not in result.output
+
+
 def test_show_finds_a_published_result_by_its_id(tmp_path: Path) -> None:
     # 0.7582 USD/h over 2674.2/s: 0.078757 USD a million
     result = trnbench("show", "neuron-inf2-002", "--results", str(tmp_path), "--as-of", "2026-08-01")

@@ -67,15 +67,14 @@ class Selector:
 class Part:
     """One number that is claimed. `ratio`: what the subject must reach, above 1 where it is better.
 
-    `claimed` is the wording. `up_to`: the best pair is to reach it, else every pair. Empty lists of
-    the scope (`tasks`, `workloads` as name or name:size, ...) allow any. `basis`: on
-    which the part is judged where its results have no other price. `attribution`: "chips", as a result
+    `claimed` is the wording. `up_to`: the best pair is to reach it; `average`: the mean of the pairs; else
+    every pair. Empty lists of the scope (`tasks`, `workloads` as name or name:size, ...) allow any. `basis`:
+    on which the part is judged where its results have no other price. `attribution`: "chips", as a result
     of "1 GPU" is priced by its share of a machine, or else the whole of one side would stand against a
-    share of the other. `ignore`: likeness that the claim
-    itself does not ask for. `same_instances`: only systems of equally many whole instances.
-    `priced_as`: the instance whose price the baseline pays, whatever it ran on. `stand_in`: why the
-    part is no test of the claim; it is shown and changes no answer. Of a "peak": `quantities`, and
-    how many chips each side has.
+    share of the other. `ignore`: likeness that the claim itself does not ask for.
+    `same_instances`: only systems of equally many whole instances. `priced_as`: the instance whose price
+    the baseline pays, whatever it ran on. `stand_in`: why the part is no test of the claim; it is shown and
+    changes no answer. Of a "peak": `quantities`, and how many chips each side has.
     """
 
     name: str
@@ -83,6 +82,7 @@ class Part:
     claimed: str
     ratio: float
     up_to: bool
+    average: bool = False
     subject: Selector
     baseline: Selector
     tasks: tuple[str, ...] = ()
@@ -256,16 +256,17 @@ def _listing(table: _Table) -> Listing:
                    submitters=table.texts("submitters"))
 
 
-_PART_KEYS = ("name", "metric", "claimed", "times", "saving_percent", "more_percent", "up_to", "subject", "baseline",
-              "tasks", "workloads", "items", "scenarios", "precisions", "sequences", "basis", "attribution", "ignore",
-              "same_instances", "priced_as", "quantities", "subject_count", "baseline_count", "stand_in", "note")
+_PART_KEYS = ("name", "metric", "claimed", "times", "saving_percent", "more_percent", "up_to", "average", "subject",
+              "baseline", "tasks", "workloads", "items", "scenarios", "precisions", "sequences", "basis", "attribution",
+              "ignore", "same_instances", "priced_as", "quantities", "subject_count", "baseline_count", "stand_in",
+              "note")
 
 
 def _part(table: _Table) -> Part:
     table.only(_PART_KEYS)
     part = Part(
         name=table.text("name"), metric=table.one_of("metric", METRICS), claimed=table.text("claimed"),
-        ratio=_ratio(table), up_to=table.flag("up_to"),
+        ratio=_ratio(table), up_to=table.flag("up_to"), average=table.flag("average"),
         subject=_selector(table.table("subject")), baseline=_selector(table.table("baseline")),
         tasks=table.texts("tasks", TASKS), workloads=table.texts("workloads"), items=table.texts("items", ITEMS),
         scenarios=table.texts("scenarios"),

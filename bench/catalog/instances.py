@@ -114,3 +114,8 @@ def hosts_for(chip_id: str, chips: int) -> tuple[Instance, ...]:
     wanted = chip(chip_id).id
     found = [one for one in instances() if one.chip == wanted and one.chips >= chips]
     return tuple(sorted(found, key=lambda one: (one.chips, one.provider != "aws", one.vcpus or math.inf)))
+
+
+def largest_hosts(chip_id: str) -> tuple[Instance, ...]:
+    """Return the instances with a chip, most chips first, else as `hosts_for`: several make a larger system."""
+    return tuple(sorted(hosts_for(chip_id, 1), key=lambda one: -one.chips))

@@ -21,19 +21,21 @@ DIMENSIONS = ("quantity", "baseline", "subject", "instance", "workload", "precis
 def answer_of(part: Part, pairs: Sequence[Pair], found: Evidence) -> PartAnswer:
     """Return the answer of one part.
 
-    Flat claims: supported where every pair reaches the ratio (its interval's low end, where it has
-    one), refuted where none does. "Up to": supported where the best pair does and none reverses
-    (ratio below 1), refuted where not even the best does. All else with pairs is conditional, and so
-    is what only holds as far as there are prices: an alike pair without one might fail.
+    "On average": by the mean of the ratios. Flat claims: supported where every pair reaches the ratio
+    (its interval's low end, where it has one), refuted where none does. "Up to": supported where the
+    best pair does and none reverses (ratio below 1), refuted where not even the best does. All else with
+    pairs is conditional, and so is what only holds as far as there are prices: an alike pair without one
+    might fail.
     The median of an even number of ratios is the geometric mean of the middle two; its 95 %
-    interval is Student's t on the logarithms over the pairs.
+    interval is Student's t on the logarithms over the pairs, and so that of their geometric mean.
     """
     ratios = [pair.ratio for pair in pairs if pair.ratio is not None]
     if not ratios:
         answer, why = _without_pairs(part, found)
         return PartAnswer(part=part.name, claimed=part.claimed, ratio=part.ratio, up_to=part.up_to, answer=answer,
                           why=why, pairs=0, reason="no pairs")
-    answer, why = _up_to(pairs, ratios) if part.up_to else _flat(pairs)
+    judge = _average if part.average else _up_to if part.up_to else _flat
+    answer, why = judge(pairs, part.ratio)
     middle = children_interval(ratios)
     few = None if len(ratios) >= LEAST_PAIRS else f"fewer than {LEAST_PAIRS} pairs give no interval"
     condition = condition_of(pairs)
@@ -47,7 +49,13 @@ def answer_of(part: Part, pairs: Sequence[Pair], found: Evidence) -> PartAnswer:
                       high=None if few else middle.high, reason=few, condition=condition)
 
 
-def _flat(pairs: Sequence[Pair]) -> tuple[str, str]:
+def _average(pairs: Sequence[Pair], claimed: float) -> tuple[str, str]:
+    ratios = [pair.ratio for pair in pairs if pair.ratio is not None]
+    mean = sum(ratios) / len(ratios)
+    return (SUPPORTED if mean >= claimed else REFUTED), f"their mean is {mean:.2f}x"
+
+
+def _flat(pairs: Sequence[Pair], claimed: float) -> tuple[str, str]:
     outcomes = [pair.holds for pair in pairs]
     if all(outcomes):
         return SUPPORTED, "every pair reaches it"
@@ -58,7 +66,8 @@ def _flat(pairs: Sequence[Pair]) -> tuple[str, str]:
     return CONDITIONAL, f"{sum(map(bool, outcomes))} of {len(outcomes)} pairs reach it"
 
 
-def _up_to(pairs: Sequence[Pair], ratios: Sequence[float]) -> tuple[str, str]:
+def _up_to(pairs: Sequence[Pair], claimed: float) -> tuple[str, str]:
+    ratios = [pair.ratio for pair in pairs if pair.ratio is not None]
     reversed_ = sum(ratio < 1 for ratio in ratios)
     if any(pair.holds for pair in pairs):
         if not reversed_:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.catalog.instances import hosts_for, known_instance
+from bench.catalog.instances import hosts_for, known_instance, largest_hosts
 from bench.cost.normalise import items_name, throughput, usd_per_million
 from bench.cost.rate import Rate
 from bench.record import Metric, Record
@@ -108,7 +108,7 @@ def whole_instances(record: Record) -> tuple[int | None, str | None, str | None]
         return count, str(facts["type"]), None
     if not chip or not used:
         return None, None, "no instance is named, and its chip or how many were used is not known"
-    hosts = hosts_for(str(chip), used) or tuple(reversed(hosts_for(str(chip), 1)))
+    hosts = hosts_for(str(chip), used) or largest_hosts(str(chip))
     host = next((host for host in hosts if used % host.chips == 0), None)
     if host is None:
         return None, None, f"no instance is named, and {used} {chip} are no whole number of instances"

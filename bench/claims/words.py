@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from bench.catalog.alike import likeness
 from bench.catalog.claims import Claim, Part
 from bench.claims.answers import against, condition_of
 from bench.claims.evidence import Evidence
@@ -68,9 +69,13 @@ def rests_on(verdict: Verdict) -> str:
 
 
 def _stale(verdict: Verdict) -> str:
-    """Whether prices are too old to be relied on, and of which day the oldest is: ids of prices end in it."""
-    days = [price.rpartition("/")[2] for pair in verdict.pairs if pair.stale for price in pair.price_ids]
-    return f", stale: the oldest is of {min(days)}" if days else ""
+    """Whether prices are too old to be relied on, of the pairs or of what stands beside them: ids end in their day."""
+    pairs = [*verdict.pairs, *(pair for cut in verdict.cuts for pair in cut.pairs)]
+    days = [price.rpartition("/")[2] for pair in pairs if pair.stale for price in pair.price_ids]
+    if not days:
+        return ""
+    unsaid = any("the day of this price is not recorded" in note for pair in pairs for note in pair.notes)
+    return ", stale: of no recorded day" if unsaid else f", stale: the oldest is of {min(days)}"
 
 
 def _not_measured(pairs: Sequence[Pair]) -> str:
@@ -88,20 +93,21 @@ def _part(part: Part, answer: PartAnswer, pairs: Sequence[Pair], named: bool) ->
         return f"{lead}{capital(answer.why)}."
     cost = part.metric == "usd_per_item"
     best, middle = (times(n) + (f", {cheaper(n)}" if cost else "") for n in (answer.best, answer.median))
-    spread = f" (95 % interval {times(answer.low)} to {times(answer.high)})" if answer.low and answer.high else ""
+    spread = (f" (95 % interval of their mean on a log scale: {times(answer.low)} to {times(answer.high)})"
+              if answer.low and answer.high else "")
     number = f"best {best}" if answer.pairs == 1 else f"best {best}; median {middle}{spread} of {answer.pairs} pairs"
     rivals = ", ".join(sorted({pair.facts["baseline"] for pair in pairs}))
-    text = f"{lead}Claimed {part.claimed} ({times(part.ratio)}): {number} against {rivals}; {answer.why}."
+    text = f"{lead}Claimed {part.claimed} (met from {times(part.ratio)} on): {number} against {rivals}; {answer.why}."
     if answer.condition:
         text += f" It {answer.condition}."
-    if part.up_to and part.metric != "peak":
-        text += _best(pairs)
+    best = max(pairs, key=lambda pair: pair.ratio or 0)
+    if part.metric != "peak" and (part.up_to or best.warnings):
+        text += _best(best)
     return text + (f" ({capital(part.note)}.)" if part.note else "")
 
 
-def _best(pairs: Sequence[Pair]) -> str:
-    """The pair on which an "up to" claim stands or falls, with all that its publishers say against it."""
-    best = max(pairs, key=lambda pair: pair.ratio or 0)
+def _best(best: Pair) -> str:
+    """The best pair, on which an "up to" claim stands or falls, with all that its publishers say against it."""
     warned = f" ({'; '.join(best.warnings)})" if best.warnings else ""
     return f" The best pair is {best.subject} against {best.baseline}{warned}."
 
@@ -112,8 +118,10 @@ def _to_beat(part: Part, found: Evidence) -> str | None:
     if value is None or value.number is None or part.metric != "usd_per_item":
         return None
     items, price = value.name.rpartition("_")[2], value.rate and value.rate.price_id
+    alike, old = likeness(value.record), ", a stale price" if value.rate and value.rate.stale else ""
     return (f"to hold it must cost less than ${value.number / part.ratio:.3f} per million {items}: "
-            f"{chip_name(value.record)} costs ${value.number:.3f} ({value.record.run_id}, {price})")
+            f"{chip_name(value.record)} in {alike.precision_class or 'a precision not stated'} costs "
+            f"${value.number:.3f} per million {alike.item_definition} ({value.record.run_id}, {price}{old})")
 
 
 def _cut(cut: Cut) -> str:
@@ -159,7 +167,7 @@ def listing(claim: Claim, answer: str, total: int, by: Counter[str]) -> str:
     who = ", ".join(f"{name} ({count})" for name, count in by.most_common()) or "nobody"
     lead = {SUPPORTED: "none of them by", REFUTED: "some of them by"}[answer]
     return (f"{capital(answer)} (a listing of published results, nothing measured by us). Of {total} results of "
-            f"{claim.listing.publisher} here {sum(by.values())} are on these chips, submitted by {who}: {lead} "
-            f"{' or '.join(claim.listing.submitters)}.")
+            f"{claim.listing.publisher} kept here, which are a selection, {sum(by.values())} are on these chips, "
+            f"submitted by {who}: {lead} {' or '.join(claim.listing.submitters)}.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from bench.catalog.alike import unlike
 from bench.catalog.prices import BASES, PriceBook
 from bench.cost.normalise import amounts, items_name
 from bench.cost.rate import Rate, rate
@@ -36,11 +37,13 @@ class BreakEven:
 def break_even(subject: Record, rival: Record, terms: Terms, book: PriceBook) -> BreakEven:
     """Return where the comparison of two records' costs per item flips.
 
-    Same items only, and one basis for both sides: a reserved price on one and on-demand on the
+    Alike work only (`bench.catalog.alike`), and one basis for both sides: a reserved price on one and on-demand on the
     other is no comparison.
     """
     if items_name(subject) != items_name(rival):
         return BreakEven(reason=f"items differ: {items_name(subject)} against {items_name(rival)}")
+    if why_unlike := unlike(subject, rival):
+        return BreakEven(reason=f"not alike: {'; '.join(why_unlike)}")
     own, others = rate(subject, terms, book), rate(rival, terms, book)
     ratio, low, high, why = cost_ratio(subject, own, rival, others)
     bases = tuple(_under(subject, rival, replace(terms, basis=basis, usd_per_hour=None), book)

@@ -56,7 +56,8 @@ def usd_per_million(usd_per_hour: float, items_per_second: float) -> float:
 def amounts(record: Record, rate: Rate) -> dict[str, Amount]:
     """Return a record's normalised numbers by name.
 
-    Of a record that is not valid every one is None: a wrong answer has no price. Names:
+    Of a record that is not valid every one is None but what its run cost: a wrong answer has no price,
+    and was paid for. Names:
     `usd_per_1m_<items>` (steady state), `usd_per_1m_<items>_all_in_1h` (an hour that begins with
     starting, loading, compiling and warming up), `<items>_per_usd`, `usd_per_step`, `usd_per_run`
     (the run's own ledger, or its time to train), `usd_per_run_billed`, `<items>_per_second_per_chip`,
@@ -124,6 +125,8 @@ def _run(record: Record, rate: Rate, *, billed: bool) -> Amount:
     """
     name = "usd_per_run_billed" if billed else "usd_per_run"
     train = record.metric("time_to_train_s")
+    if train and record.status != "valid":
+        return Amount(name=name, unit="USD", reason=_valid(record, train, "").reason)
     seconds = train.value if train else record.wall_s
     usd = rate.whole_usd_per_hour if billed else rate.usd_per_hour
     if seconds is None or usd is None:

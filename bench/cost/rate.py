@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.catalog.instances import Instance, hosts_for, known_instance
+from bench.catalog.instances import Instance, hosts_for, known_instance, largest_hosts
 from bench.catalog.prices import PriceBook, Quote
 from bench.cost.terms import Terms
 from bench.errors import BenchError
@@ -84,6 +84,7 @@ def _of_instance(bare: Rate, facts: dict[str, Any], used: int | None, terms: Ter
                    provider=known.provider if known else None)
     if used and each and used > each * count:
         return replace(bare, reason=f"{used} chips are said to have been used, but {count} {name} has {each * count}")
+    bare = replace(bare, share=used / (each * count) if used and each else None)
     quote = book.quote(name, terms.basis, region=terms.region or facts.get("region"), as_of=terms.day)
     if quote.price is None:
         return replace(bare, reason=quote.reason)
@@ -94,7 +95,7 @@ def _of_chips(bare: Rate, chip: str, facts: dict[str, Any], used: int, terms: Te
     """The share of the smallest priced host; where none is large enough, of several of the largest."""
     bare = replace(bare, chips_used=used, attribution="chips")
     try:
-        hosts = hosts_for(chip, used) or tuple(reversed(hosts_for(chip, 1)))
+        hosts = hosts_for(chip, used) or largest_hosts(chip)
     except BenchError as error:
         return replace(bare, reason=error.what)
     if not hosts:
@@ -115,7 +116,8 @@ def _of_chips(bare: Rate, chip: str, facts: dict[str, Any], used: int, terms: Te
 def _assumption(facts: dict[str, Any], host: Instance, used: int, count: int) -> str:
     of = f"{used} of {host.chips * count} chips of {'' if count == 1 else f'{count} '}{host.type}"
     why = facts.get("reason") or "the result names no instance"
-    return f"{why}: priced as {of}, the smallest host of that chip with such a price"
+    size = "smallest" if host.chips >= used else "largest"
+    return f"{why}: priced as {of}, the {size} host of that chip with such a price"
 
 
 def _priced(bare: Rate, quote: Quote) -> Rate:

@@ -44,6 +44,8 @@ MODELS = {
     "gpt-oss-120b": ("gpt-oss-120b", "published", "sample", "MLPerf gpt-oss-120b")}
 """Benchmark -> workload, size, what a sample is, sequence; named as the shipped published results name
 them, so that both are compared. The lengths are those of the benchmark's own data set."""
+QUALITY = {"resnet": "99 %", "resnet50": "99 %"}
+"""Targets that a benchmark's name does not carry: of float32's accuracy. Source: MLPerf Inference rules."""
 BATCHING = "MLPerf's rules"
 ROUND_DATES = {"v0.5": "2019-11", "v0.7": "2020-10", "v1.0": "2021-04", "v1.1": "2021-09", "v2.0": "2022-04",
                "v2.1": "2022-09", "v3.0": "2023-04", "v3.1": "2023-09", "v4.0": "2024-03", "v4.1": "2024-08",
@@ -254,7 +256,7 @@ def _of_model(result: Result, model: str) -> Result:
     """What a benchmark's name says: our workload where it is the same model, and the quality target."""
     base, _, quality = model.partition("-99")
     workload, size, item, sequence = MODELS.get(base, (None, None, "sample", None))
-    target = f"99{quality} %" if base != model else None
+    target = f"99{quality} %" if base != model else QUALITY.get(base)
     return replace(result, model=base, workload=workload, size=size, item=item, sequence=sequence, quality=target,
                    sequenced=item == "sample", batching=BATCHING if result.scenario == "server" else None,
                    options=dict(result.options) | ({"quality": target} if target else {}))

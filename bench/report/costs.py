@@ -47,7 +47,7 @@ def _rate_lines(record: Record, money: Money) -> list[str]:
              f" ({own.instances or 1} x {own.instance_type or 'your machine'}, {own.price_id})"
              if own.usd_per_hour is not None else f"{own.basis}: not known: {own.reason}"]
     if own.share is not None and own.share < 1:
-        lines.append(f"{text.in_percent(own.share)} of the chips were used; the whole bill is "
+        lines.append(f"{own.share * 100:.3g} % of the chips were used; the whole bill is "
                      f"{text.number(own.whole_usd_per_hour)} USD/h (--attribution instance)")
     lines += [*([own.assumption] if own.assumption else []), *own.notes,
               *(["too old to be relied on: `trnbench price refresh`"] if own.stale else [])]
@@ -95,11 +95,13 @@ def against(record: Record, rival: Record, money: Money) -> list[str]:
     """Return what holds a record against a rival: cost ratio, what flips it, and from which job length on."""
     found = break_even(record, rival, money.terms, money.book)
     lines = _flips(found) if found.ratio is not None else [f"no ratio: {found.reason}"]
+    if not found.by_basis:
+        return list(map(text.plain, lines))
     lines += [f"{basis}: {ratio:.3f}" if ratio is not None else f"{basis}: not known: {why}"
               for basis, ratio, why in found.by_basis]
     for cache in ("cold", "warm"):
         mine, theirs = _job(record, money, cache), _job(rival, money, cache)
-        if mine and theirs and items_name(record) == items_name(rival):
+        if mine and theirs:
             lines.append(f"with a {cache} compile cache: {_by_length(record, rival, mine, theirs)}")
     return list(map(text.plain, lines))
 

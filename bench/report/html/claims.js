@@ -88,6 +88,9 @@ function partTable(verdict) {
   );
 }
 
+/** Pairs of the first part, whose best and median stand beside them. */
+const firstPairs = (one) => one.parts?.[0]?.[4] ?? one.pair_count;
+
 function evidence(verdict) {
   const pairs = verdict.pairs ?? [],
     left = verdict.pair_count - pairs.length,
@@ -145,7 +148,7 @@ const CLAIM_COLUMNS = [
     sort: (one) => one.median?.[0],
     number: true,
   },
-  { id: "pairs", title: "Pairs", cell: (one) => String(one.pair_count), sort: (one) => one.pair_count, number: true },
+  { id: "pairs", title: "Pairs", cell: (one) => String(firstPairs(one)), sort: firstPairs, number: true },
   {
     id: "tier",
     title: "Weakest tier",
