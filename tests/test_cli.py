@@ -406,3 +406,10 @@ def test_doctor_names_the_instance_s_price_and_its_age() -> None:
     assert "price: 0.7582 USD/h on-demand (aws/inf2.xlarge/us-east-1/on-demand/2026-07-20)" in shown
     nowhere = one_document(trnbench("doctor", "--quick", "--json", "--instance-type", "none").stdout)["price"]
     assert (nowhere["usd_per_hour"], "instance is not known" in nowhere["reason"]) == (None, True)
+
+
+def test_help_and_a_mistyped_command_work_after_list_was_used() -> None:
+    """`list` names a module of the package once it was imported, and Python's own no more."""
+    assert trnbench("list", "scenarios").exit_code == 0
+    assert "doctor" in trnbench("--help").stdout
+    assert "Did you mean 'run'?" in trnbench("runn").stderr

@@ -30,7 +30,7 @@ class _Commands(click.Group):
     """Commands by name, each imported on use, so that `--help` costs no more than click."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS]  # `list` is here the module of that command, once it was used
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
@@ -51,7 +51,7 @@ class _Commands(click.Group):
         from bench.errors import BenchError, nearest
 
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            raise BenchError(f"Unknown command {args[0]!r}.{nearest(args[0], list(COMMANDS))}",
+            raise BenchError(f"Unknown command {args[0]!r}.{nearest(args[0], [*COMMANDS])}",
                              fix="`trnbench --help` lists the commands.")
         return super().resolve_command(ctx, args)
 
