@@ -100,9 +100,9 @@ def _part(part: Part, answer: PartAnswer, pairs: Sequence[Pair], named: bool) ->
     text = f"{lead}Claimed {part.claimed} (met from {times(part.ratio)} on): {number} against {rivals}; {answer.why}."
     if answer.condition:
         text += f" It {answer.condition}."
-    best = max(pairs, key=lambda pair: pair.ratio or 0)
-    if part.metric != "peak" and (part.up_to or best.warnings):
-        text += _best(best)
+    top = max(pairs, key=lambda pair: pair.ratio or 0)
+    if part.metric != "peak" and (part.up_to or top.warnings):
+        text += _best(top)
     return text + (f" ({capital(part.note)}.)" if part.note else "")
 
 
