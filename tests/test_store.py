@@ -360,6 +360,18 @@ def test_without_bulk_a_record_costs_what_it_costs_with_it(tmp_path: Path) -> No
     assert amounts(light, hour)["usd_per_1m_inferences_all_in_1h"].value is not None
 
 
+def test_of_what_is_outdated_no_more_is_read_than_says_so(tmp_path: Path) -> None:
+    for day in (1, 2):
+        Store(str(tmp_path)).save(make_record(f"r-{day}", started_at=f"2026-01-0{day}T00:00:00Z"))
+    newest = open_results([str(tmp_path)], samples=False, outdated=False)
+    assert [record.run_id for record in newest.records] == ["r-2"]
+    (path,) = tmp_path.rglob("r-2.json")  # where the newest is none, the one before it stands for the case
+    path.write_text(path.read_text().replace('"metrics":[', '"metrics":[7,'))
+    mended = open_results([str(tmp_path)], samples=False, outdated=False)
+    assert [record.run_id for record in mended.records] == ["r-1"]
+    assert len(mended.problems) == 1
+
+
 @pytest.mark.parametrize(("changes", "said"), [
     ({"device": {"chips": 0}}, "device.chips is 0"), ({"device": {"chips": "1"}}, "device.chips is '1'"),
     ({"machine": {"instance": {"count": 1.5}}}, "machine.instance.count is 1.5"),

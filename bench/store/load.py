@@ -24,13 +24,14 @@ def load(place: Place, names: Iterable[str], *, samples: bool = True, outdated: 
     """Read the files of these names. One that gives no record is a problem, never fatal.
 
     `outdated=False` leaves out a record if a later one is there of the same case on the same machine
-    and of the same tier; no more is held in memory than what is left.
+    and of the same tier; no more is held in memory than what is left, and of what is outdated no more
+    is read than says so.
     """
     loading = _Loading(place, samples=samples, outdated=outdated)
     with _gc_held(), ExitStack() as opened:
         parts, json_names = loading.open(names, opened)
         loading.parts(parts, with_json=bool(json_names))
-        for name in json_names:
+        for name in json_names if outdated else reversed(json_names):  # by age: the newest stands first then
             loading.json(name)
     return Loaded(in_order(loading.kept.values()), tuple(loading.problems))
 
@@ -183,7 +184,15 @@ class _Loading:
         if not self._digests or digest(text) not in self._digests:
             self._take(text, self._place.shown(name))
 
+    def _outdates(self, text: bytes) -> bool:
+        """Whether a later record of the same kind was read already."""
+        seen = None if self._outdated else self._reader.glance(text)
+        before = self.kept.get(seen[0]) if seen else None
+        return seen is not None and before is not None and started(before) > seen[1] and seen[1][1] not in self._ids
+
     def _take(self, text: bytes, path: str) -> None:
+        if self._outdates(text):
+            return
         try:
             record = self._reader.read(text)
             if record.run_id in self._ids:
