@@ -9,6 +9,7 @@ from bench.claims.values import LOWER_IS_BETTER, Value
 from bench.claims.verdict import Pair
 from bench.cost.rate import Rate
 from bench.record import TIERS, Record
+from bench.stats.ratio import at_extremes
 
 NO_INTERVAL = "no interval was published"
 NOT_STATED = "precision not stated"
@@ -28,9 +29,8 @@ def ratio_of(ours: Value, theirs: Value, metric: str) -> tuple[float, float | No
     up, down = (theirs, ours) if metric in LOWER_IS_BETTER else (ours, theirs)
     assert up.number is not None
     assert down.number is not None
-    low = up.low / down.high if up.low and down.high else None
-    high = up.high / down.low if up.high and down.low else None
-    return up.number / down.number, *((low, high) if low is not None and high is not None else (None, None))
+    ratio, low, high = at_extremes((up.number, up.low, up.high), (down.number, down.low, down.high))
+    return ratio, *((low, high) if low is not None and high is not None else (None, None))
 
 
 def reaches(ratio: float, low: float | None, high: float | None, claimed: float) -> bool | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.catalog.instances import hosts_for, known_instance, largest_hosts
-from bench.cost.normalise import items_name, throughput, usd_per_million
+from bench.cost.normalise import cost_of, items_name, throughput
 from bench.cost.rate import Rate
 from bench.record import Metric, Record
 
@@ -55,7 +55,7 @@ def values_of(record: Record, metric: str, hour: Callable[[], Rate]) -> list[Val
                         "the number of chips used is not known")]
     if metric == "throughput_per_instance":
         return [_per_instance(record, items, done)]
-    return [_cost(record, items, done, hour())]
+    return [_cost(record, done, hour())]
 
 
 def _value(record: Record, name: str, metric: Metric | None, missing: str = "no throughput is stated") -> Value:
@@ -72,17 +72,14 @@ def _scaled(record: Record, name: str, metric: Metric | None, by: float | None, 
     return dataclasses.replace(whole, number=number, low=low, high=high)
 
 
-def _cost(record: Record, items: str, done: Metric | None, hour: Rate) -> Value:
+def _cost(record: Record, done: Metric | None, hour: Rate) -> Value:
     """USD per million items: what an hour costs over the items of an hour; more throughput makes it less."""
-    name = f"usd_per_1m_{items}"
-    made = _value(record, name, done)
-    usd = hour.usd_per_hour
-    if made.number is None or usd is None:
-        return Value(record=record, name=name, rate=hour, unpriced=made.number is not None,
-                     reason=made.reason or hour.reason)
-    high, low = (usd_per_million(usd, bound) if bound else None for bound in (made.low, made.high))
+    cost = cost_of(record, hour)
+    if cost.value is None:
+        made = done is not None and done.value is not None and done.value > 0
+        return Value(record=record, name=cost.name, rate=hour, unpriced=made, reason=cost.reason)
     notes = [*([hour.assumption] if hour.assumption else []), *hour.notes]
-    return Value(record=record, name=name, unit="USD", number=usd_per_million(usd, made.number), low=low, high=high,
+    return Value(record=record, name=cost.name, unit=cost.unit, number=cost.value, low=cost.low, high=cost.high,
                  rate=hour, notes=tuple(notes))
 
 

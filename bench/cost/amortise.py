@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HOUR_S = 3600.0
+from bench.units import HOUR_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

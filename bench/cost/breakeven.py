@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from bench.catalog.alike import unlike
 from bench.catalog.prices import BASES, PriceBook
-from bench.cost.normalise import amounts, items_name
+from bench.cost.normalise import cost_of, items_name
 from bench.cost.rate import Rate, rate
 from bench.cost.terms import Terms
 from bench.record import Record
+from bench.stats.ratio import at_extremes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +67,10 @@ def cost_ratio(subject: Record, own: Rate, rival: Record,
     """
     if own.basis != others.basis:
         raise ValueError(f"mixed price bases: {own.basis} against {others.basis}")
-    name = f"usd_per_1m_{items_name(subject)}"
-    mine, theirs = amounts(subject, own)[name], amounts(rival, others)[name]
+    mine, theirs = cost_of(subject, own), cost_of(rival, others)
     if mine.value is None or theirs.value is None:
         return None, None, None, mine.reason or theirs.reason
-    low = theirs.low / mine.high if theirs.low is not None and mine.high is not None else None
-    high = theirs.high / mine.low if theirs.high is not None and mine.low is not None else None
-    return theirs.value / mine.value, low, high, None
+    return *at_extremes((theirs.value, theirs.low, theirs.high), (mine.value, mine.low, mine.high)), None
 
 
 def usd_per_used_hour(usd_per_hour: float, utilisation: float) -> float:

@@ -8,8 +8,7 @@ from typing import Any
 
 from bench.cost.rate import Rate
 from bench.record import BEFORE_WORK, PHASES, Record
-
-HOUR_S = 3600.0
+from bench.units import HOUR_S
 
 
 def seconds(record: Record) -> tuple[dict[str, float], str | None]:

@@ -18,8 +18,7 @@ from bench.cost.billing import billed_seconds
 from bench.cost.rate import Rate
 from bench.errors import BenchError
 from bench.record import Metric, Record
-
-HOUR_S = 3600.0
+from bench.units import HOUR_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +62,9 @@ def amounts(record: Record, rate: Rate) -> dict[str, Amount]:
     (the run's own ledger, or its time to train), `usd_per_run_billed`, `<items>_per_second_per_chip`,
     `_per_instance`, `_per_core`, `mfu` and `mbu` against the chip's data sheet, `joules_per_<item>`.
     """
-    items, tp = items_name(record), _valid(record, throughput(record), "no throughput is stated")
+    items, tp = items_name(record), _throughput(record)
     found = [
-        _cost(f"usd_per_1m_{items}", "USD", tp, rate, usd_per_million),
+        cost_of(record, rate),
         _all_in(record, items, tp, rate),
         _cost(f"{items}_per_usd", f"{items}/USD", tp, rate, lambda usd, per_s: HOUR_S * per_s / usd, falling=False),
         _step(record, rate), _run(record, rate, billed=False), _run(record, rate, billed=True),
@@ -73,6 +72,15 @@ def amounts(record: Record, rate: Rate) -> dict[str, Amount]:
         _mfu(record), _mbu(record), _joules(record),
     ]
     return {amount.name: amount for amount in found}
+
+
+def cost_of(record: Record, rate: Rate) -> Amount:
+    """Return `usd_per_1m_<items>` alone: what a million items cost in the steady state."""
+    return _cost(f"usd_per_1m_{items_name(record)}", "USD", _throughput(record), rate, usd_per_million)
+
+
+def _throughput(record: Record) -> Metric:
+    return _valid(record, throughput(record), "no throughput is stated")
 
 
 def _valid(record: Record, metric: Metric | None, missing: str) -> Metric:

@@ -9,7 +9,7 @@ from bench.record import Metric, Record
 from bench.report.children import children_values
 from bench.report.frame import main_metric, measured, noise_floor
 from bench.report.match import LeftOut, Pair, match
-from bench.stats.ratio import Ratio, compare_values
+from bench.stats.ratio import Ratio, at_extremes, compare_values
 
 LOWER_IS_BETTER = frozenset(("ms", "s", "J", "bytes"))
 """Units of which less is better; of rates and of shares of a peak, more is."""
@@ -121,10 +121,9 @@ def _by_overlap(base: Metric, new: Metric, why: str | None) -> Ratio:
     """new / base between the extremes of both intervals: it covers the truth at least as often as they do."""
     assert base.value is not None
     assert new.value is not None
-    value = new.value / base.value
-    if base.low is None or base.high is None or new.low is None or new.high is None or base.low <= 0:
+    value, low, high = at_extremes((new.value, new.low, new.high), (base.value, base.low, base.high))
+    if low is None or high is None or min(low, high) <= 0:
         return Ratio(value, None, None, "cant_tell", None, "no intervals", why)
-    low, high = new.low / base.high, new.high / base.low
     return Ratio(value, low, high, "differs" if low > 1 or high < 1 else "cant_tell", None,
                  "the extremes of both intervals")
 

@@ -16,6 +16,7 @@ from bench.cost.terms import Terms
 from bench.errors import BenchError, nearest
 from bench.record import PHASES, Record
 from bench.report import text
+from bench.stats.ratio import at_extremes
 
 COLUMNS = ("price_basis", "price_region", "price_as_of", "price_stale", "price_id", "usd_per_hour", "priced_as",
            "chips_used", "chips_billed", "usd_item", "usd_per_1m_items", "usd_per_1m_items_low",
@@ -87,9 +88,9 @@ class Money:
         if self.baseline is None:
             return
         self._against = [r for r in records if r.status == "valid"
-                         and (self.baseline in names_of(r) or r.run_id.startswith(self.baseline))]
+                         and is_named(r, self.baseline)]
         if not self._against:
-            known = sorted({name for r in records for name in names_of(r) if name})
+            known = sorted({name for r in records for name in _names(r) if name})
             raise BenchError(f"--baseline {self.baseline!r} names no valid record.{nearest(self.baseline, known)}",
                              fix="name a run id, or one of: " + ", ".join(name for name in known[:20]) + ".")
 
@@ -118,8 +119,8 @@ class Money:
         versus = Versus(other.run_id, cost, low, high, reason=why)
         if not (a and b and a.value and b.value):
             return versus
-        return replace(versus, speed=a.value / b.value, speed_low=a.low / b.high if a.low and b.high else None,
-                       speed_high=a.high / b.low if a.high and b.low else None)
+        speed, slowest, fastest = at_extremes((a.value, a.low, a.high), (b.value, b.low, b.high))
+        return replace(versus, speed=speed, speed_low=slowest, speed_high=fastest)
 
     def rank(self, record: Record) -> tuple[object, ...]:
         """Sort key: the cheapest item first, what has no price last, by its name."""
@@ -207,8 +208,12 @@ def _ratio(value: float | None, low: float | None, high: float | None) -> str:
     return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else "")
 
 
-def names_of(record: Record) -> tuple[str, ...]:
-    """Return what a baseline may be named by: instance type, chip, device, machine, backend, run id."""
+def is_named(record: Record, name: str) -> bool:
+    """Whether a baseline's name means this record: the beginning of its run id, or one of `_names`."""
+    return name in _names(record) or record.run_id.startswith(name)
+
+
+def _names(record: Record) -> tuple[str, ...]:
     instance = (record.machine.get("instance") or {}).get("type")
     return tuple(str(name) for name in (instance, record.device.get("chip"), record.device.get("name"),
                                         record.machine.get("name"), record.case.backend, record.run_id) if name)

@@ -91,6 +91,20 @@ def paired_children(a: Sequence[float], b: Sequence[float], *, margin: float = 0
                   f"Student t on the logs of the ratios of {len(logs)} pairs of children")
 
 
+Bounded = tuple[float, float | None, float | None]
+"""A number with its interval's bounds, None where there is none."""
+
+
+def at_extremes(above: Bounded, below: Bounded) -> Bounded:
+    """Return above / below, with the extremes of both intervals as its own.
+
+    It covers the truth at least as often as they do. A bound is None where either side has none.
+    """
+    low = above[1] / below[2] if above[1] and below[2] else None
+    high = above[2] / below[1] if above[2] and below[1] else None
+    return above[0] / below[0], low, high
+
+
 def noise_floor(medians: Sequence[float]) -> float:
     """Return the machine's relative spread between runs: the standard deviation of the logs.
 

@@ -11,7 +11,7 @@ from bench.record import TIERS, Record
 from bench.report.html.choose import Group, option_of, unsaid
 from bench.report.html.money import Priced, ratio
 from bench.report.html.texts import Texts, short, shorts
-from bench.report.money import names_of
+from bench.report.money import is_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +49,13 @@ def baselines(baseline: str | None, members: Mapping[int, Sequence[int]], record
     """Return each row's baseline: the cheapest row of its group that is so named (as `bench.report.money`)."""
     found: list[int | None] = [None] * len(records)
     for numbers in members.values():
-        named = [n for n in numbers if baseline and _is_named(records[n], baseline) and _ranks(records[n])
+        named = [n for n in numbers if baseline and is_named(records[n], baseline) and _ranks(records[n])
                  and rows[n].cost.value is not None]
         if named:
             first = min(named, key=lambda n: _cost(rows[n]))
             for number in numbers:
                 found[number] = first
     return found
-
-
-def _is_named(record: Record, name: str) -> bool:
-    return name in names_of(record) or record.run_id.startswith(name)
 
 
 def _ranks(record: Record) -> bool:

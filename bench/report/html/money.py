@@ -13,6 +13,7 @@ from bench.cost.terms import Terms
 from bench.record import Record
 from bench.report.html.choose import cost_name
 from bench.report.html.texts import Texts, short, shorts
+from bench.stats.ratio import at_extremes
 
 ALWAYS = ("on-demand", "spot", "reserved-1yr", "capacity-block")
 """Bases that the switch offers though nothing may have such a price; others only where something has."""
@@ -51,9 +52,7 @@ def ratio(better: Amount, other: Amount) -> tuple[float | None, float | None, fl
     """How many times `better`'s cost `other`'s is, with both intervals' extremes as its own."""
     if not better.value or other.value is None:
         return None, None, None
-    low = other.low / better.high if other.low is not None and better.high else None
-    high = other.high / better.low if other.high is not None and better.low else None
-    return other.value / better.value, low, high
+    return at_extremes((other.value, other.low, other.high), (better.value, better.low, better.high))
 
 
 def money_rows(rows: Sequence[Priced], baseline: Sequence[int | None], texts: Texts) -> dict[str, Any]:
