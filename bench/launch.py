@@ -140,11 +140,15 @@ def merged(results: list[Result]) -> Result:
 
 
 def _energy(each: list[Result]) -> Result:
-    """Devices' own counters add up (those of the host stand beside them); the host's are every rank's."""
+    """Devices' own counters add up (those of the host stand beside them); the host's are every rank's.
+
+    `rounds`: those that the joules were spent on, a rank's mean.
+    """
     if "host" not in each[0]:
         return each[0]
     joules = [one["joules"] for one in each]
-    return each[0] | {"joules": None if None in joules else sum(joules)}
+    return each[0] | {"joules": None if None in joules else sum(joules),
+                      "rounds": sum(one["rounds"] for one in each) / len(each)}
 
 
 def _canary(each: list[Result]) -> Result:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from typing import Any
 
 import pytest
 
-from bench.backends.emulated import LAW, law_s
+from bench.backends.emulated import LAW, EmulatedBackend, law_s
 from bench.case import Case, Effort
+from bench.machine import energy
 from bench.record import Record
 from bench.registry import case_for, load_workload
 from bench.runner import Session, run_case
@@ -105,6 +108,30 @@ class TestLaw:
 
     def test_memory_is_the_laws_bytes_a_flop_of_the_case_alone(self) -> None:
         assert run().memory["peak_bytes"] == 33_554  # not of the canary's 1024^3
+
+    def test_the_hosts_joules_are_never_taken_for_those_of_a_device_that_says_nothing(
+            self, monkeypatch: pytest.MonkeyPatch) -> None:
+        joules = itertools.count(step=5)
+        monkeypatch.setattr(energy, "read_energy", lambda: energy.EnergyReading(
+            time.monotonic_ns(), {"intel-rapl:0": (next(joules) * 1_000_000, 262_143_328_850)}))
+        open_device = EmulatedBackend.open
+
+        def silent(self: EmulatedBackend, *args: Any) -> Any:
+            device = open_device(self, *args)
+            report = device.report()
+            monkeypatch.setattr(device, "report", lambda: {k: v for k, v in report.items() if k != "energy"})
+            return device
+
+        monkeypatch.setattr(EmulatedBackend, "open", silent)
+        record = run()
+        assert record.energy["joules"] is None
+        assert record.energy["reason"] == "the backend does not say what energy its device uses"
+        assert record.energy["host"]["joules"] == 5.0
+        assert value(record, "joules_per_matmul") is None
+        case = case_for("gemm", load_workload("gemm"), backend="cpu", dtype="fp32", size="tiny", compile="off")
+        on_host = run_case(case, Session(effort=Effort(repeats=1, max_seconds=0.1), machine=MACHINE))
+        rounds = len(on_host.samples["children"][0]) * on_host.samples["steps_per_round"][0]
+        assert value(on_host, "joules_per_matmul") == pytest.approx(5.0 / rounds)
 
     def test_lazy_execution_is_measured_right(self) -> None:
         record = run({"lazy": True})

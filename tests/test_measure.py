@@ -555,9 +555,12 @@ def test_unknown_work_and_unknown_peaks_are_null_with_reasons() -> None:
 
 def test_energy_is_joules_over_the_items_of_the_timed_part() -> None:
     # 12 J over 3 rounds x 2 steps x 4 items = 24 items.
-    with_energy = child([10, 10, 10], energy={"joules": 12.0, "method": "RAPL", "reason": None})
+    with_energy = child([10, 10, 10], energy={"joules": 12.0, "method": "RAPL", "reason": None, "rounds": 3})
     assert metrics(case(), with_energy)["joules_per_sample"].value == pytest.approx(0.5)
-    still = child([10], energy={"joules": 0.0, "reason": None})
+    # Two streams of 5 and 3 rounds, of which 3 each count for speed: 12 J over a mean of 4 rounds x 2 steps x 4 items.
+    streams = child([10] * 6, streams=[3, 3], energy={"joules": 12.0, "reason": None, "rounds": 4.0})
+    assert metrics(case(), streams)["joules_per_sample"].value == pytest.approx(0.375)
+    still = child([10], energy={"joules": 0.0, "reason": None, "rounds": 1})
     assert metrics(case(), still)["joules_per_sample"].reason == "the counter did not move during the timed part"
     assert metrics(case(), *THREE)["joules_per_sample"].reason == "no counter"
 

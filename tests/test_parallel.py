@@ -358,8 +358,9 @@ def test_streams_are_kept_one_after_the_other_with_all_that_speaks_against_them(
 
 def test_energy_of_devices_adds_up_and_that_of_the_host_is_there_once() -> None:
     assert merged([result_of(), result_of()])["energy"]["joules"] == 2.0
-    device = {"joules": 2.0, "method": "a counter", "reason": None, "host": {}}
-    assert merged([result_of(energy=device), result_of(energy=device)])["energy"]["joules"] == 4.0
+    device = {"joules": 2.0, "method": "a counter", "reason": None, "host": {}, "rounds": 5}
+    both = merged([result_of(energy=device), result_of(energy=device | {"rounds": 3})])["energy"]
+    assert (both["joules"], both["rounds"]) == (4.0, 4.0)  # a round here is one of every rank
     assert merged([result_of(energy=device), result_of(energy=device | {"joules": None})])["energy"]["joules"] is None
 
 

@@ -137,7 +137,7 @@ def _device(case: Case, settings: Settings) -> Device:
             return {"device": {"kind": "cpu", "name": facts["model"], "chips": facts["sockets"],
                                "threads": case.ranks * torch.get_num_threads(), "flush_denormals": self._flushes},
                     "compile": {"cache": self._cache if settings["compile"] != "off" else None},
-                    "fallbacks": {}, "warnings": []}
+                    "fallbacks": {}, "energy": "host", "warnings": []}
 
         def close(self) -> None:
             torch.set_flush_denormal(False)

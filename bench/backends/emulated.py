@@ -198,7 +198,8 @@ def _device(case: Case, settings: Settings) -> Device:
         def report(self) -> dict[str, Any]:
             return {"device": {"kind": "emulated", "name": "emulated device", "chips": 1, "law": law},
                     "compile": {"cache": self._cache if settings["compile"] != "off" else None},
-                    "fallbacks": {}, "warnings": []}
+                    "fallbacks": {}, "warnings": [],
+                    "energy": {"joules": None, "method": None, "reason": "an emulated device uses none"}}
 
     return EmulatedDevice()
 

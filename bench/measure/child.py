@@ -46,6 +46,11 @@ AT_ONCE_S = 1e-6  # a warm-up as short as can be: the first steps and one more
 NEEDED = {"training": ("batches", "optimizer"), "generation": ("inputs", "prefill", "decode")}
 """Parts of a `Program` that a scenario cannot do without."""
 
+ON_HOST = "host"
+"""A device's word for its energy where the host's CPU is the device: its packages' counters count."""
+
+NO_ENERGY = {"joules": None, "method": None, "reason": "the backend does not say what energy its device uses"}
+
 REFERENCE_BYTES_PER_WEIGHT = {"inference": 4.5, "training": 18.0}
 """Float32 weights with some activations; training adds gradients and two AdamW moments."""
 
@@ -111,8 +116,7 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
         report = device.report()
         graphs = device.compiles()
         ledger.enter("teardown")
-    if "energy" in report:
-        report["energy"] = dict(report["energy"]) | {"host": result["energy"]}
+    report["energy"] = _energy(report.pop("energy", None), result["energy"])
     report["compile"] |= {"seconds": _compile_s(prepared_s, warm.pop("compile_s")), "graphs": graphs}
     result["warnings"] = warnings + result["warnings"] + report.pop("warnings")
     return result | report | {"canary": canary_result, "parity": checked, "warmup": warm,
@@ -217,6 +221,14 @@ def _prepared(case: Case, device: Device, ledger: Ledger, ranks: Ranks = ALONE) 
         return timed, work, None
     ledger.move(ledger.seconds()["load"] - built_s, to="compile", out_of="load")
     return timed, work, (device.clock_ns() - started_ns) / 1e9
+
+
+def _energy(own: Any, host: Mapping[str, Any]) -> dict[str, Any]:
+    """What a device says of its joules, the host's counters beside it; its own where it is the host's CPU."""
+    if own == ON_HOST:
+        return dict(host)
+    beside = dict(host)
+    return dict(own or NO_ENERGY) | {"rounds": beside.pop("rounds"), "host": beside}
 
 
 def _compile_s(*parts: float | None) -> float | None:
@@ -398,7 +410,8 @@ def timed_part(case: Case, device: Device, timed: Timed, effort: Effort, ledger:
     samples_ns = samples_ns[kept]
     change = drift(samples_ns)
     return {"samples_ns": samples_ns, "steps_per_round": steps, "series_ns": series_ns,
-            "memory": {"peak_bytes": peak_bytes, "method": method}, "energy": used, "disturbance": disturbed,
+            "memory": {"peak_bytes": peak_bytes, "method": method}, "energy": used | {"rounds": count},
+            "disturbance": disturbed,
             "warnings": [f"step times changed by {change:+.1%} during the timed part"] if change else []}
 
 

@@ -173,12 +173,13 @@ def _bus(work: dict[str, Any], steps: Sequence[int], samples: Sequence[Sequence[
 
 
 def _energy(item: str, children: Sequence[Child]) -> list[Metric]:
+    """Joules an item, of all rounds that they were spent on: of streams side by side fewer count for their speed."""
     name = f"joules_per_{item}"
     joules = [child["energy"].get("joules") for child in children]
     if None in joules:
         return [_unknown(name, "J", children[0]["energy"].get("reason") or "no energy counter")]
-    items = [len(child["samples_ns"]) / (len(child.get("streams", ())) or 1) * child["steps_per_round"]
-             * child["work"]["items_per_step"] for child in children]
+    items = [child["energy"]["rounds"] * child["steps_per_round"] * child["work"]["items_per_step"]
+             for child in children]
     each = [j / n for j, n in zip(joules, items, strict=True)]
     if min(each) <= 0:
         return [_unknown(name, "J", "the counter did not move during the timed part")]
