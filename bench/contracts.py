@@ -1,8 +1,7 @@
 """What a workload, a backend and a scenario are: all that the harness asks of each.
 
-Importing this page, a workload file or a backend file costs no torch: names that need it are
-imported inside the functions that run in the child. So the parent, `list` and `--dry-run` know
-what there is without it.
+This page, a workload file and a backend file cost no torch to import: what needs it is imported inside the
+functions that run in the child. So the parent, `list` and `--dry-run` know what there is without it.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-Settings = Mapping[str, Any]
-"""What `auto` decided, e.g. {"threads": 1, "compile": "inductor", "layout": "channels_last"}."""
+Settings = Mapping[str, Any]  # what `auto` decided, such as {"threads": 1, "compile": "inductor"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,44 +33,30 @@ class Work:
 
 @dataclass(slots=True, kw_only=True)
 class Program:
-    """A model and its host inputs, on the CPU in float32, for a backend to place and prepare.
+    """A model and its host inputs, on the CPU in float32, for a backend to place and prepare."""
 
-    * inference: `model(*inputs)` -> a tensor.
-    * training: `model(*batches[i])` -> a scalar loss; `optimizer(parameters)` makes the optimiser;
-      one step is `accumulate` batches forward and backward, then one update. A batch's tensors have
-      its samples along their first dimension, where data parallel splits them.
-    * generation: `prefill(*inputs)` -> (logits_BV, next_B1); `decode(token_B1, position_1)` ->
-      (logits_BV, next_B1), in place on a static KV cache held in `model`'s buffers. `prefill` and
-      `decode` are modules sharing `model`'s parameters; shapes never change between calls.
-    `weights` is the module a checkpoint of the user's is loaded into.
-    """
-
-    model: nn.Module
+    model: nn.Module  # inference: model(*inputs) -> a tensor; training: model(*batches[i]) -> a scalar loss
     inputs: Sequence[Tensor] = ()
-    batches: Sequence[Sequence[Tensor]] = ()
+    batches: Sequence[Sequence[Tensor]] = ()  # samples along each tensor's first dimension, where ranks split them
     optimizer: Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer] | None = None
-    accumulate: int = 1
-    prefill: nn.Module | None = None
-    decode: nn.Module | None = None
+    accumulate: int = 1  # batches that go forward and backward in one step, before its one update
+    prefill: nn.Module | None = None  # prefill(*inputs) -> (logits_BV, next_B1); with `decode` on model's parameters
+    decode: nn.Module | None = None  # decode(token_B1, position_1) -> the same, on a static KV cache in its buffers
     new_tokens: int = 0
-    weights: nn.Module | None = None
+    weights: nn.Module | None = None  # what a checkpoint of the user's is loaded into
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One file in `workloads/`, which ends in `WORKLOAD = Workload(...)`. The file's name is its name.
-
-    `build(case)` seeds torch with `case.seed` itself, so that every process builds equal weights
-    and inputs, and works under `with torch.device("meta")`. `work(case)` is plain arithmetic.
-    """
+    """One file in `workloads/`, which ends in `WORKLOAD = Workload(...)`. The file's name is its name."""
 
     summary: str
     source: str  # where the architecture and the FLOP formula come from
     sizes: Mapping[str, Mapping[str, Any]]  # "tiny" (a step well under a second) and real ones
     default_size: str
     scenarios: Mapping[str, Sequence[str]]  # task -> scenarios it can serve, the default first
-    build: Callable[[Case], Program]
-    work: Callable[[Case], Work]
+    build: Callable[[Case], Program]  # seeds torch with case.seed; works under torch.device("meta") too
+    work: Callable[[Case], Work]  # plain arithmetic
     seq_len: int | None = None  # default; None where the workload has no sequence
     batch_size: int = 1
     parallelism: str = "dp=1"  # default; dp=2 for one that makes no sense on one device
@@ -86,51 +70,23 @@ class Device(Protocol):
 
     clock_ns: Callable[[], int]  # the host's clock; the emulated device brings its own
 
-    def place(self, model: nn.Module) -> nn.Module:
-        """Move and cast a model, in place where possible; called once for each model."""
-
-    def put(self, tensor: Tensor) -> Tensor:
-        """A host input as this device wants it; floating tensors are cast to the case's dtype."""
-
+    def place(self, model: nn.Module) -> nn.Module: ...  # move and cast, once for each model
+    def put(self, tensor: Tensor) -> Tensor: ...  # a host input; floating ones are cast to the case's dtype
     def prepare(self, module: nn.Module, example: Sequence[Tensor], work: Work, *,
-                plain: bool = False) -> Callable[..., Any]:
-        """An inference callable of a placed module: eager, compiled or traced, without gradients.
-
-        `plain`: with as little compiling as the device can do (for the canary).
-        """
-
-    def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:
-        """A callable that does one whole training step and returns its loss, unread."""
-
-    def wait(self) -> None:
-        """Return once all work given to the device is done, proven where the device's own wait is not."""
-
-    def read(self, output: Any) -> list[Tensor]:
-        """An output (a tensor, or tuple of them) as float32 tensors on the host."""
-
-    def reset_peak_memory(self) -> None:
-        """Forget the peak so far: what counts is the timed part."""
-
-    def peak_memory_bytes(self) -> tuple[int | None, str]:
-        """Peak since the reset, net of what the process held at `open`, and how it was read (or why not)."""
-
-    def ceiling_flops_per_second(self) -> tuple[float | None, str]:
-        """What no such device can exceed in the case's dtype, and its source (or why unknown)."""
-
-    def compiles(self) -> int:
-        """Graphs compiled so far in this process: a rise inside the timed part voids it."""
+                plain: bool = False) -> Callable[..., Any]: ...  # placed; no gradients; plain: compiled least (canary)
+    def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]: ...  # one step -> its loss, unread
+    def wait(self) -> None: ...  # return once all work is done, proven where the device's own wait is not
+    def read(self, output: Any) -> list[Tensor]: ...  # a tensor, or tuple of them, as float32 on the host
+    def reset_peak_memory(self) -> None: ...  # the timed part begins
+    def peak_memory_bytes(self) -> tuple[int | None, str]: ...  # since then, less what `open` found; how, or why not
+    def ceiling_flops_per_second(self) -> tuple[float | None, str]: ...  # none can exceed it in this dtype; its source
+    def compiles(self) -> int: ...  # graphs so far in this process: a rise inside the timed part voids it
+    def close(self) -> None: ...
 
     def report(self) -> dict[str, Any]:
-        """For the record: {"device": {...}, "compile": {"cache": ...}, "fallbacks": {...}, "warnings": [...]}.
-
-        Where the work was done elsewhere than on the host's CPU, also "energy" {"joules", "method", "reason"}
-        of the timed part; the CPU packages' then stands beside it as "host".
-
-        `device` has the chips (and cores) that all of the case's ranks use.
-        """
-
-    def close(self) -> None:
-        """Give the device back."""
+        """For the record: "device" {"name", "chips" that all ranks use, ...}, "compile" {"cache": cold, warm or None},
+        "fallbacks" {}, "warnings" [], and "energy" {"joules", "method", "reason"} of the timed part, or the word "host"
+        where the host's CPU is the device."""
 
 
 class Backend(Protocol):
@@ -140,44 +96,27 @@ class Backend(Protocol):
     tier: str  # of its records: "measured" or "emulated"
     rank: int  # `auto` takes the available backend of the highest rank; below 0 never
     options: Mapping[str, Scalar]  # its own settings (`--backend-option`), with defaults
-    process_group: str | None  # torch.distributed's name for what joins its devices (gloo, nccl); None: nothing does
+    process_group: str | None  # torch.distributed's name for what joins its devices; None: nothing does
 
-    def probe(self) -> Probe:
-        """What is here, without importing torch; safe and quick on every machine."""
-
-    def refuse(self, case: Case) -> str | None:
-        """Why this case is impossible here, or None."""
-
-    def default_dtype(self, task: str, dtypes: Sequence[str]) -> str:
-        """The number format a user who names none should measure, among those of the workload."""
+    def probe(self) -> Probe: ...  # what is here, without torch; safe and quick on every machine
+    def refuse(self, case: Case) -> str | None: ...  # why this case is impossible here
+    def default_dtype(self, task: str, dtypes: Sequence[str]) -> str: ...  # of the workload's, for who names none
+    def axes(self, case: Case, program: Program) -> Mapping[str, Sequence[Any]]: ...  # what `auto` tries, best first
+    def fixed(self, case: Case) -> dict[str, Any]: ...  # all settings, the best guess where the case says auto
+    def open(self, case: Case, settings: Settings) -> Device: ...  # also anew; CaseFailed where it cannot be had
+    def explain(self, text: str) -> tuple[str, str] | None: ...  # last words -> (status, what to say), if known
 
     def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
-        """Variables the child needs before it imports torch; `scratch` is a folder of this record's own.
-
-        Asked once more in each rank of a parallel case, where LOCAL_RANK says which device is its own.
-        """
-
-    def axes(self, case: Case, program: Program) -> Mapping[str, Sequence[Any]]:
-        """Settings that `auto` decides, each with values to try, best guess first, in trial order."""
-
-    def fixed(self, case: Case) -> dict[str, Any]:
-        """The whole of the settings: the case's own, and the best guess where the case says auto."""
-
-    def open(self, case: Case, settings: Settings) -> Device:
-        """Open the device in this process, or open it again with other settings; CaseFailed where it cannot be had."""
-
-    def explain(self, text: str) -> tuple[str, str] | None:
-        """An error's text or a dead child's last lines -> (status, what to tell the user), if known."""
+        """Variables the child needs before it imports torch; `scratch` is a folder of this record's own. Asked once
+        more in each rank of a parallel case, where LOCAL_RANK says which device is its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What a backend found: devices, or one reason and a next step."""
-
     available: bool
     devices: Sequence[Mapping[str, Any]] = ()
-    reason: str | None = None
-    fix: str | None = None
+    reason: str | None = None  # in one line, where there is none
+    fix: str | None = None  # the next step
 
 
 class Scenario(Protocol):
@@ -190,18 +129,13 @@ class Scenario(Protocol):
     round_ns: int  # steps are timed in rounds of about this long; 0: every step alone
     together: bool  # a step needs every rank of a parallel case; else each is a stream of its own
 
-    def prepare(self, program: Program, device: Device, work: Work) -> Timed:
-        """The step as it is timed, and what it must compute."""
+    def prepare(self, program: Program, device: Device, work: Work) -> Timed: ...
 
 
 class Timed(Protocol):
-    """A prepared case. `step` is one step, unwaited; `evidence` proves what the steps compute."""
-
-    step: Callable[[], Any]
+    step: Callable[[], Any]  # one step, unwaited
     series: Mapping[str, list[float]]  # extra raw times in ns that a step leaves, e.g. ttft, itl
 
     def evidence(self, reference: Sequence[Tensor] | None, *, full: bool) -> list[Tensor]:
-        """The first steps' results as host float32 tensors, to hold against the reference's.
-
-        `reference` None: this is the reference. Not `full`: as few steps as prove something.
-        """
+        """The first steps' results on the host in float32, to hold against the reference's (None: this makes it).
+        Not `full`: as few steps as prove something."""

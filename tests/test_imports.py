@@ -142,6 +142,14 @@ def test_nobody_but_a_backend_asks_which_backend_it_is() -> None:
     assert over(outside, backend_asked) == []
 
 
+def test_all_that_is_asked_of_a_backend_fits_on_one_screen() -> None:
+    page = ast.parse((ROOT / "bench/contracts.py").read_text())
+    classes = {node.name: node for node in page.body if isinstance(node, ast.ClassDef)}
+    lines = classes["Probe"].end_lineno or 0
+    assert classes["Device"].lineno < classes["Backend"].lineno < classes["Probe"].lineno
+    assert lines - classes["Device"].lineno + 1 <= 60
+
+
 def test_importing_all_rooms_that_read_records_leaves_torch_out() -> None:
     """In a clean interpreter, as a third party's import can't be seen by reading ours."""
     modules = [p.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for p in files("bench")
