@@ -7,14 +7,18 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.catalog.chips import chip as chip_of
+from bench.catalog.chips import chip_id_of
 from bench.errors import BenchError
 from bench.machine import describe, tool, usable_cores
+from bench.machine.accelerators import AMAZON, GOOGLE, NEURON, TPUS, accelerators
 from bench.machine.cpu import cpu, cpu_quota, machine_name
 from bench.machine.disturbance import Snapshot, between, snapshot
 from bench.machine.energy import EnergyReading, joules_between, read_energy
@@ -22,6 +26,12 @@ from bench.machine.files import cpu_list
 from bench.machine.memory import host_memory, peak_rss_bytes, reset_peak, rss_bytes
 from bench.machine.noise import load_noise_floor, save_noise_floor, state_file
 from bench.machine.software import package_version, software, system
+from tests.fakes.neuron_machine import machine as neuron_machine
+from tests.fakes.nvml import GIB, FakeGpu, FakeNvml
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "tests/samples/neuron"
+TOOLS = ROOT / "tests/fakes/neuron_tools"
 
 AMD_BLOCK = """processor\t: {n}
 vendor_id\t: AuthenticAMD
@@ -225,9 +235,17 @@ def test_virtual_machines_are_told_from_bare_metal_only_where_something_says_so(
     ({".dockerenv": ""}, "docker"), ({"run/.containerenv": ""}, "podman"),
     ({"etc/hosts": "# Kubernetes-managed hosts file.\n127.0.0.1 localhost\n"}, "kubernetes"),
     ({"var/run/secrets/kubernetes.io/x": "", ".dockerenv": ""}, "kubernetes"),
+    ({".singularity.d/runscript": ""}, "apptainer"),
     ({"proc/1/cgroup": "0::/lxc/a\n"}, "lxc"), ({"proc/1/cgroup": "0::/\n"}, "none")])
 def test_a_container_is_known_by_its_marker(tmp_path: Path, files: dict[str, str], expected: str) -> None:
     assert system(tree(tmp_path, files))["container"] == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="containers are looked for on Linux only")
+def test_a_pod_is_known_by_the_variable_that_every_pod_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert system()["container"] == "kubernetes"
+    assert system(tmp_path)["container"] == "none"  # the variable is of this machine, not of a folder's
 
 
 def test_the_operating_system_is_named_by_os_release(amd_vm: Path) -> None:
@@ -562,6 +580,185 @@ def test_a_reset_forgets_an_earlier_peak_and_a_later_one_is_seen() -> None:
     assert after - before > 0.8 * big
 
 
+# Accelerators
+
+
+PCI = "sys/bus/pci/devices"
+PLAIN = {"0000:00:1e.0": ("0x1d0f", "0xec20", "0x020000"), "0000:00:04.0": ("0x1d0f", "0x8061", "0x010802"),
+         "0000:00:03.0": ("0x1a03", "0x2000", "0x030000"), "0000:00:05.0": ("0x1ae0", "0x0042", "0x020000"),
+         "0000:41:00.1": ("0x10de", "0x1aef", "0x040300")}
+"""Amazon's network and disk, a server's own display, Google's network, a GPU's sound: none of them computes."""
+
+
+def bus(root: Path, devices: dict[str, tuple[str, str, str]]) -> Path:
+    """A PCI bus with what never is an accelerator, and some more devices: vendor, device, class."""
+    return tree(root, {f"{PCI}/{place}/{name}": f"{text}\n" for place, texts in (PLAIN | devices).items()
+                       for name, text in zip(("vendor", "device", "class"), texts, strict=True)})
+
+
+def nvidia_bus(root: Path, count: int = 8) -> Path:
+    return bus(root, {f"0000:{at:02x}:00.0": ("0x10de", "0x2335", "0x030200") for at in range(64, 64 + count)})
+
+
+def neuron_bus(root: Path, count: int, device: str = "0x7364") -> Path:
+    return bus(root, {f"0000:{at:02x}:00.0": (AMAZON, device, "0x088000") for at in range(32, 32 + count)})
+
+
+def only(root: Path) -> dict[str, Any]:
+    """The one kind of accelerator that is found, and nothing went wrong."""
+    found = accelerators(root)
+    assert found["reason"] is None
+    [entry] = found["kinds"]
+    assert {name for name, value in entry.items() if value is None} == set(entry["unknown"])
+    json.dumps(entry, allow_nan=False)
+    return entry
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeNvml]:
+    def put(*gpus: FakeGpu, **options: Any) -> FakeNvml:
+        fake = FakeNvml(*gpus, **options)
+        monkeypatch.setitem(sys.modules, "pynvml", fake)
+        return fake
+
+    return put
+
+
+def test_a_machine_without_an_accelerator_has_none_and_no_driver_is_asked(
+        tmp_path: Path, nvml: Callable[..., FakeNvml], monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = nvml(FakeGpu())
+    tree(tmp_path, {"bin/neuron-ls": "#!/bin/sh\ntouch was_run\n"})
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert accelerators(bus(tmp_path, {})) == {"kinds": [], "reason": None}
+    assert fake.calls == []
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_where_the_bus_is_not_shown_accelerators_are_unknown_with_the_reason(tmp_path: Path) -> None:
+    assert accelerators(tmp_path) == {"kinds": None, "reason": f"there is no /{PCI} here to look in"}
+
+
+def test_gpus_are_told_as_their_driver_names_them_one_entry_a_kind(
+        tmp_path: Path, nvml: Callable[..., FakeNvml]) -> None:
+    nvml(*[FakeGpu(name="NVIDIA H200", memory_bytes=141 * GIB)] * 7, FakeGpu(name="NVIDIA L4", memory_bytes=24 * GIB))
+    tree(nvidia_bus(tmp_path), {"proc/driver/nvidia/version": (
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (dvs-builder@U16)\n"
+        "GCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1~22.04)\n")})
+    assert accelerators(tmp_path)["kinds"] == [
+        {"kind": "nvidia", "name": "NVIDIA H200", "count": 7, "memory_bytes": 141 * GIB, "driver": "570.86.15",
+         "unknown": {}},
+        {"kind": "nvidia", "name": "NVIDIA L4", "count": 1, "memory_bytes": 24 * GIB, "driver": "570.86.15",
+         "unknown": {}}]
+
+
+def test_without_nvmls_package_the_drivers_files_still_name_the_gpu(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    folder, version = "proc/driver/nvidia", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01\n"
+    tree(nvidia_bus(tmp_path, 2), {f"{folder}/version": version} | {
+        f"{folder}/gpus/0000:4{at}:00.0/information": "Model: \t\t NVIDIA H200\nIRQ:   \t\t 77\nGPU UUID: GPU-secret\n"
+        for at in range(2)})
+    entry = only(tmp_path)
+    assert (entry["name"], entry["count"], entry["driver"]) == ("NVIDIA H200", 2, "535.183.01")
+    assert "nvidia-ml-py" in entry["unknown"]["memory_bytes"]
+    assert "secret" not in json.dumps(entry)
+
+
+def test_gpus_without_a_driver_are_counted_and_their_name_is_unknown_with_the_pci_id(tmp_path: Path) -> None:
+    entry = only(nvidia_bus(tmp_path))
+    assert (entry["kind"], entry["name"], entry["count"], entry["driver"]) == ("nvidia", None, 8, None)
+    assert entry["unknown"]["name"] == "PCI device 10de:2335: no NVIDIA driver is loaded"
+
+
+def test_a_driver_whose_nvml_fails_leaves_the_count_of_the_bus_and_nvmls_reason(
+        tmp_path: Path, nvml: Callable[..., FakeNvml]) -> None:
+    nvml(refuses="Driver/library version mismatch")
+    tree(nvidia_bus(tmp_path), {"proc/driver/nvidia/version": "NVRM version: x86_64 Kernel Module  570.86.15\n"})
+    entry = only(tmp_path)
+    assert (entry["name"], entry["count"], entry["driver"]) == (None, 8, "570.86.15")
+    assert "version mismatch" in entry["unknown"]["memory_bytes"]
+
+
+def test_a_library_that_raises_costs_its_own_entry_alone(tmp_path: Path, nvml: Callable[..., FakeNvml]) -> None:
+    fake: Any = nvml(FakeGpu())
+    fake.nvmlInit = lambda: 1 / 0
+    tree(bus(tmp_path, {"0000:01:00.0": (GOOGLE, "0x0063", "0x088000")}), {"proc/driver/nvidia/version": "570.86.15\n"})
+    found = accelerators(tmp_path)
+    assert [one["name"] for one in found["kinds"]] == ["TPU v5e"]
+    assert found["reason"].startswith("nvidia: ZeroDivisionError")
+
+
+def test_amd_gpus_are_named_by_amdgpu_where_it_names_them(tmp_path: Path) -> None:
+    gpu = {"0000:05:00.0": ("0x1002", "0x74a1", "0x120000")}
+    entry = only(bus(tmp_path / "bare", gpu))
+    assert (entry["kind"], entry["name"], entry["unknown"]["driver"]) == ("amd", None, "no driver amdgpu is loaded")
+    root = tree(bus(tmp_path / "there", gpu), {
+        "sys/module/amdgpu/version": "6.12.12\n", f"{PCI}/0000:05:00.0/product_name": "AMD Instinct MI300X OAM\n",
+        f"{PCI}/0000:05:00.0/mem_info_vram_total": f"{192 * GIB}\n"})
+    entry = only(root)
+    assert (entry["name"], entry["memory_bytes"], entry["driver"]) == ("AMD Instinct MI300X OAM", 192 * GIB, "6.12.12")
+    for name in ("sys/module/amdgpu/version", f"{PCI}/0000:05:00.0/product_name"):
+        (root / name).write_text("\n")
+    assert set(only(root)["unknown"]) == {"name", "driver"}
+
+
+def test_neuron_chips_have_their_kind_count_cores_and_lnc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{TOOLS}:/usr/bin:/bin")
+    monkeypatch.setenv("FAKE_NEURON_LS", str(SAMPLES / "neuron-ls-trn2.json"))
+    assert only(neuron_machine(neuron_bus(tmp_path, 1))) == {
+        "kind": "neuron", "name": "Trainium2", "count": 1, "memory_bytes": 96 * GIB, "driver": "2.31.7.0",
+        "chip": "trainium2", "cores": 4, "lnc": 2, "unknown": {}}
+
+
+def test_a_container_with_one_of_sixteen_chips_does_not_say_how_many_cores_all_have(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{TOOLS}:/usr/bin:/bin")
+    monkeypatch.setenv("FAKE_NEURON_LS", str(SAMPLES / "neuron-ls-trn2.json"))
+    entry = only(neuron_machine(neuron_bus(tmp_path, 16), devices=16, files=1))
+    assert (entry["count"], entry["cores"], entry["lnc"]) == (16, None, 2)
+    assert entry["unknown"] == {"cores": "neuron-ls shows 1 of 16 devices"}
+
+
+@pytest.mark.parametrize(("device", "chip"), [("0x7264", "inferentia2"), ("0x7164", "trainium1"),
+                                              ("0x7364", "trainium2"), ("0x7565", "trainium3")])
+def test_neuron_chips_without_a_driver_are_known_by_the_bus(tmp_path: Path, device: str, chip: str,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    entry = only(neuron_bus(tmp_path, 16, device))
+    assert (entry["chip"], entry["count"], entry["name"], entry["cores"]) == (chip, 16, None, None)
+    assert entry["unknown"]["driver"] == "no /sys/module/neuron/version"
+
+
+def test_a_device_file_without_driver_or_bus_is_a_chip_of_unknown_kind(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    tree(tmp_path, {"dev/neuron0": ""})
+    [entry] = accelerators(tmp_path)["kinds"]
+    assert (entry["count"], entry["chip"], entry["lnc"]) == (1, None, None)
+    assert "aws-neuronx-tools" in entry["unknown"]["cores"]
+
+
+def test_every_chip_that_is_known_by_its_pci_id_is_in_the_catalog() -> None:
+    assert {chip_of(chip).vendor for chip in NEURON.values()} == {"aws"}
+    assert {name for name in TPUS.values() if chip_id_of(name) is None} == {"TPU v2 or v3"}
+
+
+def test_an_accelerator_of_another_maker_is_counted_by_its_class(tmp_path: Path) -> None:
+    entry = only(bus(tmp_path, {"0000:19:00.0": ("0x1da3", "0x1060", "0x120000")}))
+    assert (entry["kind"], entry["count"]) == ("other", 1)
+    assert "1da3:1060" in entry["unknown"]["name"]
+
+
+def test_a_wide_bus_is_read_quickly(tmp_path: Path) -> None:
+    root, times = bus(tmp_path, {f"0000:{at:02x}:{sub:02x}.0": ("0x8086", "0x09a2", "0x088000")
+                                 for at in range(20) for sub in range(20)}), []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert accelerators(root)["kinds"] == []
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.1  # of 400 devices about 20 ms
+
+
 # The whole
 
 
@@ -571,7 +768,7 @@ def test_the_description_is_json_names_no_host_and_is_the_same_each_time() -> No
     assert re.fullmatch(r"[a-z0-9-]+", first["name"])
     text = json.dumps(first, allow_nan=False)
     assert json.loads(text) == first
-    assert set(first) == {"name", "cpu", "memory", "os", "software", "instance", "noise_floor"}
+    assert set(first) == {"name", "cpu", "memory", "accelerators", "os", "software", "instance", "noise_floor"}
     assert f'"{platform.node()}"' not in text
 
 

@@ -57,11 +57,11 @@ def command(ctx: click.Context, backend: str, quick: bool, instance_type: str | 
 
 
 def _backends() -> list[dict[str, Any]]:
-    from bench.registry import backend_names, load_backend
+    from bench.registry import backend_names, probed
 
     rows = []
     for name in backend_names():
-        probe = load_backend(name).probe()
+        _, probe = probed(name)
         devices = [dict(device) for device in probe.devices]
         text = (", ".join(str(device["name"]) for device in devices) if probe.available
                 else f"not here: {probe.reason}; {probe.fix}")
@@ -109,11 +109,34 @@ def _machine_lines(about: dict[str, Any]) -> list[str]:
     cpu, memory = about["cpu"], about["memory"]
     total = f"{memory['total_bytes'] / 2**30:.1f} GiB" if memory["total_bytes"] else "memory unknown"
     fast = [name for name in cpu["isa"] or () if name.startswith(("avx512f", "avx512_bf16", "amx", "sve", "bf16"))]
+    system = about["os"].get("name") or about["os"].get("kernel") or "unknown"
     return [f"machine {about['name']}: {cpu['model'] or 'CPU unknown'}, {cpu['usable_physical_cores'] or '?'} usable "
             f"cores, {total}, {' '.join(fast) or 'no matrix or wide vector extension seen'}",
-            f"system: {about['os'].get('name') or about['os'].get('kernel') or 'unknown'}, torch "
-            f"{about['software'].get('torch') or 'not installed'}",
-            _instance_line(about["instance"])]
+            f"system: {system}{_container(about['os'])}, torch {about['software'].get('torch') or 'not installed'}",
+            _accelerator_line(about["accelerators"]), _instance_line(about["instance"])]
+
+
+def _container(system: dict[str, Any]) -> str:
+    """Such as " in a container (docker)"; "" outside of one, or where nothing says."""
+    kind = system.get("container")
+    return f" in a container ({kind})" if kind not in (None, "none") else ""
+
+
+def _accelerator_line(found: dict[str, Any]) -> str:
+    """Such as "accelerators: 8 x NVIDIA H200 (140.4 GiB, driver 570.86.15)", plugged in whether or not usable."""
+    kinds = [_accelerator(one) for one in found["kinds"] or ()]
+    reason = [f"unknown: {found['reason']}"] if found["reason"] else []
+    return f"accelerators: {'; '.join(kinds + reason) or 'none plugged in'}"
+
+
+def _accelerator(one: dict[str, Any]) -> str:
+    about = [f"{one['memory_bytes'] / 2**30:.1f} GiB" if one["memory_bytes"] else None,
+             f"driver {one['driver']}" if one["driver"] else None,
+             f"{one['cores']} logical cores" if one.get("cores") else None,
+             f"LNC {one['lnc']}" if one.get("lnc") else None]
+    told = ", ".join(text for text in about if text)
+    name = one["name"] or one.get("chip") or f"{one['kind']} device of unknown name ({one['unknown']['name']})"
+    return f"{one['count']} x {name}{f' ({told})' if told else ''}"
 
 
 def _instance_line(found: dict[str, Any]) -> str:

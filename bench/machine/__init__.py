@@ -1,4 +1,4 @@
-"""What this computer is: CPU, memory, operating system, software, cloud instance. No torch, no host name."""
+"""What this computer is: CPU, memory, accelerators, system, software, cloud instance. No torch, no host name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import cloud
+from bench.machine.accelerators import accelerators
 from bench.machine.cpu import cpu, machine_name, usable_cores
 from bench.machine.files import ROOT
 from bench.machine.memory import host_memory
@@ -24,5 +25,6 @@ def describe(root: Path = ROOT, *, instance_type: str | None = None) -> dict[str
     """
     processor = cpu(root)
     name = machine_name(processor)
-    return {"name": name, "cpu": processor, "memory": host_memory(root), "os": system(root), "software": software(),
-            "instance": cloud.instance(instance_type, root=root), "noise_floor": load_noise_floor(name)}
+    return {"name": name, "cpu": processor, "memory": host_memory(root), "accelerators": accelerators(root),
+            "os": system(root), "software": software(), "instance": cloud.instance(instance_type, root=root),
+            "noise_floor": load_noise_floor(name)}

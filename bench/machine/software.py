@@ -106,8 +106,11 @@ def _container(root: Path) -> str:
     groups = (read(root, "proc/1/cgroup") or "") + (read(root, "proc/self/cgroup") or "")
     kubernetes = root / "var/run/secrets/kubernetes.io"
     hosts = read(root, "etc/hosts") or ""  # the kubelet's own, where a pod has no service account's token
-    signs = {"kubernetes": kubernetes.exists() or "kubepods" in groups or hosts.startswith("# Kubernetes-managed"),
+    told = root == ROOT and "KUBERNETES_SERVICE_HOST" in os.environ  # every pod of a cluster has it
+    signs = {"kubernetes": (told or kubernetes.exists() or "kubepods" in groups
+                            or hosts.startswith("# Kubernetes-managed")),
              "podman": (root / "run/.containerenv").exists() or "libpod" in groups,
+             "apptainer": (root / ".singularity.d").exists(),
              "docker": (root / ".dockerenv").exists() or "/docker" in groups,
              "lxc": "/lxc" in groups}
     return next((name for name, seen in signs.items() if seen), "none")
