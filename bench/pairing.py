@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.case import Case, Effort
@@ -16,10 +17,15 @@ from bench.stats.ratio import paired_children
 
 def compare_cases(cases: Sequence[Case], effort: Effort, *, margin: float, separate: bool = False,
                   tell: Tell) -> dict[str, Any]:
-    """Return {"status", "reasons", "ratio", "answer", "per", "pairs", "method", "warnings", "a", "b"}.
+    """Return {"status", "reasons", "ratio", "answer", "per", "pairs", "method", "parity", "warnings", "a", "b"}.
 
     `ratio` is B's time over A's, {"value", "low", "high"}; `a` and `b` are the raw ns, pair by pair.
+    Of two tiers it is refused.
     """
+    tiers = {load_backend(case.backend).tier for case in cases}
+    if len(tiers) > 1:
+        return {"status": "unsupported", "reasons": ["emulated times are held against emulated ones alone, and the "
+                                                     "other side is measured"]}
     session = Session(effort=effort, tell=tell)
     settings = [load_backend(case.backend).fixed(case) for case in cases]
     refused = [reason for case in cases for backend in [load_backend(case.backend)]
@@ -27,9 +33,11 @@ def compare_cases(cases: Sequence[Case], effort: Effort, *, margin: float, separ
     if refused:
         return {"status": "unsupported", "reasons": refused}
     with scratch_folder() as scratch:
-        if not separate and _can_share(cases, settings, scratch):
-            return _alternated(cases, settings, session, scratch, margin)
-        return _abba(cases, settings, session, scratch, margin)
+        told = _alternated if not separate and _can_share(cases, settings, scratch) else _abba
+        found = told(cases, settings, session, scratch, margin)
+    if tiers == {"emulated"} and found["status"] == "valid":
+        found["warnings"].append("emulated: this says nothing of any device")
+    return found
 
 
 def _can_share(cases: Sequence[Case], settings: Sequence[dict[str, Any]], scratch: str) -> bool:
@@ -62,18 +70,26 @@ def _abba(cases: Sequence[Case], settings: Sequence[dict[str, Any]], session: Se
     """Children of their own in the order A B B A A B ...: two of each for each repeat."""
     times: tuple[list[float], list[float]] = ([], [])
     works: list[dict[str, Any]] = [{}, {}]
+    checks: list[dict[str, Any]] = [{}, {}]
     warnings = []
+    for case, chosen in zip(cases, settings, strict=True):
+        failed = _left_reference(case, chosen, session, _folder(scratch, case))
+        if failed:
+            return failed
     for pair in range(2 * session.effort.repeats):
         for side in (0, 1) if pair % 2 == 0 else (1, 0):
-            request = {"role": "measure", "case": cases[side].to_json(), "settings": settings[side], "full": False}
+            case = cases[side]
+            request = {"role": "measure", "case": case.to_json(), "settings": settings[side], "full": False}
             name = f"{'AB'[side]} {pair + 1} of {2 * session.effort.repeats}"
-            found = ask(request, cases[side], session, settings[side], scratch, name, index=pair)
+            found = ask(request, case, session, settings[side], str(_folder(scratch, case)), name, index=pair)
             if found["status"] != "valid":
                 return {"status": found["status"], "reasons": [f"{name}: {found['reason']}"]}
             if found["canary"]["reasons"]:
                 return {"status": "invalid", "reasons": [f"{name}: {found['canary']['reasons'][0]}"]}
+            if found["parity"]["status"] == "failed":
+                return {"status": "invalid", "reasons": [f"{name}: parity: {found['parity']['reason']}"]}
             times[side].append(typical_round(found["samples_ns"], found.get("streams", ())) / found["steps_per_round"])
-            works[side] = found["work"]
+            works[side], checks[side] = found["work"], found["parity"]
             warnings += [f"{name} was disturbed: {why}" for why in found["disturbance"]["why"]]
     per, scale = per_item(works[0], works[1])
     ratio = paired_children(times[0], [ns * scale for ns in times[1]], margin=margin)
@@ -81,7 +97,22 @@ def _abba(cases: Sequence[Case], settings: Sequence[dict[str, Any]], session: Se
     return {"status": "valid", "reasons": [], "per": per, "pairs": len(times[0]),
             "ratio": {"value": ratio.value, "low": ratio.low, "high": ratio.high},
             "answer": _answer(state, ratio.value, ratio.low, ratio.high, margin), "method": ratio.method,
-            "warnings": warnings, "a": times[0], "b": times[1], "steps_per_round": 1}
+            "parity": checks, "warnings": warnings, "a": times[0], "b": times[1], "steps_per_round": 1}
+
+
+def _folder(scratch: str, case: Case) -> Path:
+    """Of the sides that do the same work, in which they find the same reference."""
+    return Path(scratch, case.work_id)
+
+
+def _left_reference(case: Case, settings: dict[str, Any], session: Session, folder: Path) -> dict[str, Any] | None:
+    """Have a side's float32 reference left in its folder, unless the other side's is there; the result if it fails."""
+    if folder.exists():
+        return None
+    folder.mkdir()
+    request = {"role": "scout", "case": case.to_json(), "settings": settings}
+    found = ask(request, case, session, settings, str(folder), "preparing")
+    return None if found["status"] == "valid" else {"status": found["status"], "reasons": [found["reason"]]}
 
 
 def _answer(state: str, value: float, low: float | None, high: float | None, margin: float) -> str:

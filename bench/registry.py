@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import importlib
 import importlib.util
+import json
 import math
 import pkgutil
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from bench.case import DTYPES, TASKS, Case, Scalar
-from bench.contracts import Backend, Scenario, Workload
-from bench.errors import BenchError, nearest
+from bench.contracts import Backend, Device, Probe, Scenario, Workload
+from bench.errors import BenchError, CaseFailed, nearest
+from bench.record import STATUSES
+
+MEND = "mend or uninstall that package; bench/contracts.py says what is asked of it."
 
 
 def workload_names() -> list[str]:
@@ -41,6 +46,15 @@ def load_workload(name: str) -> Workload:
 def load_backend(name: str) -> Backend:
     found: Backend = _load("backend", name, "bench.backends", "trnbench.backends")
     return found
+
+
+def probed(name: str) -> tuple[Backend | None, Probe]:
+    """Return a backend and what it finds here; where a package's is broken, None and a Probe that says how."""
+    try:
+        backend = load_backend(name)
+        return backend, backend.probe()
+    except BenchError as error:
+        return None, Probe(available=False, reason=error.what.removesuffix("."), fix=error.fix.removesuffix("."))
 
 
 def load_scenario(name: str) -> Scenario:
@@ -188,13 +202,128 @@ def _load(kind: str, name: str, package: str, group: str | None) -> Any:
     if wanted not in names:
         raise BenchError(f"Unknown {kind} {name!r}.{nearest(name, names)}",
                          fix=f"`trnbench list {kind}s` lists them all.")
-    for entry in _entries(group):
-        if entry.name == wanted:
-            try:
-                return entry.load()
-            except Exception as error:
-                raise BenchError(f"The {kind} {name!r} does not import from {entry.value}: "
-                                 f"{type(error).__name__}: {error}",
-                                 fix="mend or uninstall the package that brings it.") from error
+    theirs = [entry for entry in _entries(group) if entry.name.replace("-", "_") == wanted.replace("-", "_")]
+    ours = wanted.replace("-", "_") in _names(package, None) if theirs else True
+    if len(theirs) + ours > 1:
+        who = [*(["trnbench itself"] if ours else []), *(f"package {_package(entry)}" for entry in theirs)]
+        raise BenchError(f"More than one {kind} is called {name!r}: that of {' and that of '.join(who)}.",
+                         fix="uninstall the package, or give what it brings another name.")
+    if theirs:
+        return _from_outside(kind, theirs[0])
     module = importlib.import_module(f"{package}.{wanted.replace('-', '_')}")
     return getattr(module, kind.upper())
+
+
+def _from_outside(kind: str, entry: EntryPoint) -> Any:
+    """What a package brings, if it is whole; BenchError says what is wrong with it, and whose it is."""
+    who = f"{kind} {entry.name!r} of package {_package(entry)}"
+    try:
+        found: Any = entry.load()
+        wrong = _fault_of_backend(found, entry.name) if kind == "backend" else _fault_of_workload(found)
+    except (Exception, SystemExit) as error:
+        raise BenchError(f"The {who} does not load from {entry.value}: {_in_a_line(error)}.", fix=MEND) from error
+    if wrong:
+        raise BenchError(f"The {who} {wrong}.", fix=MEND)
+    if kind == "backend":
+        return _Outside(found, who)
+    return dataclasses.replace(found, limits=_checked(found.limits, f"limits() of the {who}", _is_reason))
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def _fault_of_workload(found: Any) -> str | None:
+    if not isinstance(found, Workload):
+        return f"is {type(found).__name__}, not a bench.contracts.Workload"
+    wrong = _wrong_in(found) or ("sizes has no 'tiny'" if "tiny" not in found.sizes else None)
+    return f"is wrong: {wrong}" if wrong else None
+
+
+def _fault_of_backend(found: Any, name: str) -> str | None:
+    if isinstance(found, type):
+        return "is a class: end its file in BACKEND = ThatClass(), and name BACKEND in the entry point"
+    lacks = _lacks(found, Backend)
+    if lacks:
+        return f"has no {', '.join(lacks)}"
+    if found.name != name:
+        return f"calls itself {found.name!r}: its name and its entry point's must be one"
+    if found.tier not in ("measured", "emulated"):
+        return f"has tier {found.tier!r}: what is run here is measured, or emulated"
+    for key, kind in (("rank", int), ("options", Mapping), ("process_group", str | None)):
+        if not isinstance(getattr(found, key), kind):
+            return f"has {key} {getattr(found, key)!r}: bench/contracts.py says what it is"
+    return None
+
+
+def _lacks(found: Any, contract: type) -> list[str]:
+    """What a contract asks for and `found` has not."""
+    asked = [name for name in (*contract.__annotations__, *vars(contract)) if not name.startswith("_")]
+    return [name for name in asked if not hasattr(found, name)]
+
+
+class _Outside:
+    """A package's backend: where a method raises, or answers what the contract does not say, the error names it."""
+
+    def __init__(self, backend: Any, who: str) -> None:
+        self._backend, self._who = backend, who
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._backend, name)
+        return _checked(found, f"{name}() of the {self._who}", _ANSWERS[name]) if name in _ANSWERS else found
+
+    def open(self, case: Case, settings: Mapping[str, Any]) -> Device:
+        device: Device = self._backend.open(case, settings)
+        lacks = _lacks(device, Device)
+        if lacks:
+            raise CaseFailed("failed", f"open() of the {self._who} gave {type(device).__name__}, which has no "
+                                       f"{', '.join(lacks)}")
+        return device
+
+
+def _checked(method: Callable[..., Any], what: str, fits: Callable[[Any], bool]) -> Callable[..., Any]:
+    """A method of a package's whose every fault is a BenchError."""
+
+    def call(*args: Any) -> Any:
+        try:
+            answer = method(*args)
+            fit = fits(answer)
+        except (BenchError, CaseFailed):
+            raise
+        except Exception as error:
+            raise BenchError(f"{what} fails: {_in_a_line(error)}.", fix=MEND) from error
+        if not fit:
+            raise BenchError(f"{what} answers {answer!r:.200}: bench/contracts.py allows no such thing.", fix=MEND)
+        return answer
+
+    return call
+
+
+def _in_a_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _is_reason(answer: Any) -> bool:
+    return answer is None or (isinstance(answer, str) and answer != "")
+
+
+def _is_explanation(answer: Any) -> bool:
+    return answer is None or (isinstance(answer, tuple) and len(answer) == 2 and answer[0] in STATUSES[1:]
+                              and isinstance(answer[1], str))
+
+
+def _is_probe(answer: Any) -> bool:
+    return isinstance(answer, Probe) and (all("name" in device for device in answer.devices) if answer.available
+                                          else bool(answer.reason and answer.fix))
+
+
+def _are_settings(answer: Any) -> bool:
+    """Whether a record can keep them; `json.dumps` raises, and so tells, what it cannot keep."""
+    return isinstance(answer, dict) and json.dumps(answer, allow_nan=False) != ""
+
+
+_ANSWERS: Mapping[str, Callable[[Any], bool]] = {
+    "probe": _is_probe, "refuse": _is_reason, "explain": _is_explanation, "fixed": _are_settings,
+    "default_dtype": lambda answer: answer in DTYPES,
+    "environment": lambda answer: all(isinstance(text, str) for pair in answer.items() for text in pair),
+}

@@ -23,7 +23,7 @@ from bench import machine, parallel
 from bench.case import Case, Effort
 from bench.machine import memory
 from bench.measure.summarise import metrics_of
-from bench.record import PHASES, Metric, Record
+from bench.record import PHASES, Metric, Record, RecordError
 from bench.registry import load_backend
 from bench.scaling import Find, with_scaling
 
@@ -311,7 +311,7 @@ def _record(case: Case, session: Session, started_at: str, scout: Mapping[str, A
         status = "invalid" if status == "valid" and reasons else status
     first = good[0] if good else {}
     backend = load_backend(case.backend)
-    return Record(
+    record = Record(
         run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{case.id}-{secrets.token_hex(2)}", case=case,
         started_at=started_at, ended_at=_now(), status=status, reasons=tuple(reasons), warnings=tuple(warnings),
         tier=backend.tier, tool=machine.tool(),
@@ -326,6 +326,20 @@ def _record(case: Case, session: Session, started_at: str, scout: Mapping[str, A
         energy=first.get("energy", {}), parity=parity, canary=first.get("canary", {}),
         fallbacks=first.get("fallbacks", {}), device=first.get("device", {}),
         children=tuple(_kept(role, child) for role, child in _roles(scout, children)), labels=dict(session.labels))
+    return _readable(record, case, session, scout, good) if good else record
+
+
+def _readable(record: Record, case: Case, session: Session, scout: Mapping[str, Any],
+              good: list[dict[str, Any]]) -> Record:
+    """The record; where it could not be read again, one that says why in place of what its children said."""
+    try:
+        Record.from_json(record.to_json())
+    except RecordError as error:
+        failed = {"status": "failed", "reason": f"what the backend or the workload states fits no record: {error}"}
+        times = ("phases_s", "wall_s")
+        return _record(case, session, record.started_at, {key: scout[key] for key in scout if key != "work"},
+                       [failed | {key: child[key] for key in times} for child in good])
+    return record
 
 
 def _verdict(everyone: list[dict[str, Any]], repeats: int, *,

@@ -90,7 +90,7 @@ def _case(text: str) -> Case:
 
 
 def _told(cases: Sequence[Case], result: dict[str, Any]) -> list[str]:
-    lines = [f"A  {cases[0].label}", f"B  {cases[1].label}"]
+    lines = [f"{side}  {case.label} on {case.backend}" for side, case in zip("AB", cases, strict=True)]
     if result["status"] != "valid":
         return [*lines, f"{result['status']}: {'; '.join(result['reasons'])}"]
     ratio = result["ratio"]

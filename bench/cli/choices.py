@@ -197,11 +197,19 @@ def _crossed(entries: Sequence[tuple[str, Workload, Mapping[str, Any]]], backend
 
 
 def backend_of(name: str) -> Backend:
-    """The named backend, or for "auto" the best one that is here; BenchError says why one is not."""
-    from bench.registry import backend_names, load_backend
+    """The named backend, or for "auto" the best one that is here; BenchError says why one is not.
+
+    A package's that is broken is passed over by "auto", with a line on stderr.
+    """
+    from bench.registry import backend_names, load_backend, probed
 
     if name == "auto":
-        here = [b for b in map(load_backend, backend_names()) if b.rank >= 0 and b.probe().available]
+        found = [probed(one) for one in backend_names()]
+        for text in [probe.reason for backend, probe in found if backend is None]:
+            click.echo(f"passed over: {text}", err=True)
+        here = [backend for backend, probe in found if backend and backend.rank >= 0 and probe.available]
+        if not here:
+            raise BenchError("No backend is left that could run anything.", fix="mend what was passed over.")
         return max(here, key=lambda b: b.rank)
     backend = load_backend(name)
     probe = backend.probe()

@@ -59,24 +59,33 @@ def _cell(value: Any) -> str:
 
 
 def _workloads() -> Rows:
-    from bench.registry import load_workload, workload_names
+    from bench.registry import workload_names
 
-    loaded = [(name, load_workload(name)) for name in workload_names()]
-    return [{"workload": name, "sizes": list(found.sizes),
-             "tasks": [f"{task}: {', '.join(scenarios)}" for task, scenarios in found.scenarios.items()],
-             "options": [f"{key}={value}" for key, value in found.options.items()], "summary": found.summary}
-            for name, found in loaded]
+    return [_workload(name) for name in workload_names()]
+
+
+def _workload(name: str) -> dict[str, Any]:
+    """A workload's row; of a package's that is broken, what is wrong with it."""
+    from bench.registry import load_workload
+
+    try:
+        found = load_workload(name)
+    except BenchError as error:
+        return {"workload": name, "sizes": [], "tasks": [], "options": [], "summary": f"{error.what} {error.fix}"}
+    return {"workload": name, "sizes": list(found.sizes),
+            "tasks": [f"{task}: {', '.join(scenarios)}" for task, scenarios in found.scenarios.items()],
+            "options": [f"{key}={value}" for key, value in found.options.items()], "summary": found.summary}
 
 
 def _backends() -> Rows:
-    from bench.registry import backend_names, load_backend
+    from bench.registry import backend_names, probed
 
     rows = []
     for name in backend_names():
-        probe = load_backend(name).probe()
+        backend, probe = probed(name)
         devices = ", ".join(str(device.get("name")) for device in probe.devices)
         rows.append({"backend": name, "available": "yes" if probe.available else "no",
-                     "devices": devices or f"{probe.reason}; {probe.fix}", "tier": load_backend(name).tier})
+                     "devices": devices or f"{probe.reason}; {probe.fix}", "tier": backend and backend.tier})
     return rows
 
 
