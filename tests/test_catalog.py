@@ -99,7 +99,7 @@ def test_mxfp4_is_the_fp4_peak_and_int4_has_none() -> None:
 
 @pytest.mark.parametrize(("name", "dtype"), [
     ("t4", "bf16"), ("a100-40gb", "fp8"), ("trainium2", "int8"), ("inferentia1", "fp32"), ("graviton3", "fp32"),
-    ("a30", "int8"), ("h100-sxm", "unstated")])
+    ("gaudi2", "int8"), ("h100-sxm", "unstated")])
 def test_an_unpublished_peak_is_none_with_its_reason(name: str, dtype: str) -> None:
     peak, why = peak_flops_per_second(name, dtype)
     assert peak is None
@@ -132,6 +132,58 @@ def test_chips_that_sound_alike_are_kept_apart() -> None:
     assert chip_id_of("h100 sxm") is None, "names are exact"
     assert chip_id_of("h100-sxm") == "h100-sxm"
     assert hosts_for("a100-unstated", 1) == (), "which A100 it was is not known, so it has no price"
+
+
+DRIVERS = {
+    "Tesla V100-SXM2-16GB": "v100-16gb", "Tesla V100-SXM2-32GB": "v100-32gb", "Tesla V100-PCIE-16GB": "v100-pcie-16gb",
+    "Tesla V100-PCIE-32GB": "v100-pcie-32gb", "Tesla V100S-PCIE-32GB": "v100s-pcie-32gb", "Tesla T4": "t4",
+    "NVIDIA A10": "a10", "NVIDIA A10G": "a10g", "NVIDIA A30": "a30", "NVIDIA A40": "a40", "NVIDIA L4": "l4",
+    "NVIDIA L40": "l40", "NVIDIA L40S": "l40s", "NVIDIA A100-SXM4-40GB": "a100-40gb",
+    "NVIDIA A100-SXM4-80GB": "a100-80gb", "NVIDIA A100-PCIE-40GB": "a100-pcie-40gb",
+    "NVIDIA A100 80GB PCIe": "a100-pcie-80gb", "NVIDIA H100 80GB HBM3": "h100-sxm", "NVIDIA H100 PCIe": "h100-pcie",
+    "NVIDIA H100 NVL": "h100-nvl", "NVIDIA H200": "h200-sxm", "NVIDIA H200 NVL": "h200-nvl",
+    "NVIDIA GH200 480GB": "gh200-96gb", "NVIDIA B200": "b200-sxm", "NVIDIA B300 SXM6 AC": "b300-sxm",
+    "NVIDIA GB200": "gb200", "NVIDIA GB300": "gb300",
+    "NVIDIA RTX PRO 6000 Blackwell Server Edition": "rtx-pro-6000-blackwell-server",
+    "NVIDIA RTX PRO 4500 Blackwell Server Edition": "rtx-pro-4500-blackwell-server",
+    "AMD Instinct MI300X": "mi300x", "AMD Instinct MI325X": "mi325x", "AMD Instinct MI355X": "mi355x"}
+
+
+@pytest.mark.parametrize(("name", "chip_id"), DRIVERS.items())
+def test_a_driver_s_exact_name_is_a_chip(name: str, chip_id: str) -> None:
+    assert chip_id_of(name) == chip_id
+
+
+@pytest.mark.parametrize("name", [
+    "NVIDIA H100 PCIe MIG 1g.10gb", "NVIDIA H100 80GB HBM3e-special", "NVIDIA H100", "H100 80GB HBM3",
+    "NVIDIA H100 80GB HBM2e", "nvidia h100 pcie", "NVIDIA H100  PCIe", " NVIDIA H100 PCIe", "NVIDIA H800 PCIe",
+    "NVIDIA H20", "NVIDIA H200 141GB", "NVIDIA A100-PG509-200", "NVIDIA A100-SXM-64GB", "NVIDIA A100-PCIE-80GB",
+    "NVIDIA A800-SXM4-80GB", "NVIDIA A10-24Q", "NVIDIA A10M", "NVIDIA L40G", "NVIDIA L20", "GRID T4-16C",
+    "Tesla V100-SXM3-32GB", "Tesla V100-DGXS-32GB", "NVIDIA GH200 120GB", "NVIDIA GH200 144G HBM3e", "NVIDIA GB10",
+    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "AMD Instinct MI300X VF", "AMD Instinct MI300X OAM",
+    "AMD Instinct MI300A", "AMD Instinct MI308X", "AMD Instinct MI350X", "AMD Radeon Graphics", "AMD GPU gfx942", ""])
+def test_a_name_near_a_chip_s_is_no_chip_by_luck(name: str) -> None:
+    assert chip_id_of(name) is None
+
+
+def test_cards_of_one_die_have_peaks_of_their_own() -> None:
+    # NVIDIA's H100 white paper, dense: SXM5 989.4 and PCIe 756; product page, halved: NVL 1671 / 2 = 835.5.
+    assert [peak_flops_per_second(name, "bf16")[0] for name in ("h100-sxm", "h100-pcie", "h100-nvl", "h200-nvl")] == [
+        989e12, 756e12, 835.5e12, 835.5e12]
+    assert [(chip(name).memory_gib, chip(name).tdp_w) for name in ("h100-sxm", "h100-pcie", "h100-nvl")] == [
+        (80, 700), (80, 350), (94, 400)]
+    assert peak_flops_per_second("v100-pcie-16gb", "fp16")[0] == 112e12
+
+
+def test_no_peak_of_a_gpu_is_one_with_sparsity_beside_dense_ones() -> None:
+    """Tensor cores double from TF32 to BF16, and to FP8 and INT8; a sparse figure among them would be 1 or 4 times."""
+    pairs = (("tf32", "bf16"), ("bf16", "fp8"), ("fp8", "int8"))
+    ratios = {(one.id, high): one.peak_flops_per_second[high] / one.peak_flops_per_second[low]
+              for one in chips() if one.vendor == "nvidia" for low, high in pairs
+              if {low, high} <= one.peak_flops_per_second.keys()}
+    assert len(ratios) > 30
+    odd = {key: ratio for key, ratio in ratios.items() if not 0.97 < ratio / (1 if key[1] == "int8" else 2) < 1.03}
+    assert odd.keys() == {("gb300", "int8")}, "its INT8 is a 30th of its FP8"
 
 
 def test_every_chip_and_instance_has_a_day_and_a_source() -> None:
@@ -506,7 +558,7 @@ def test_list_chips_shows_dense_peaks_in_teraflops_and_unknown_ones_empty() -> N
     assert rows["trainium1"] == {
         "chip": "trainium1", "memory_gib": 32, "gb_per_second": 820, "int8_tops": 380, "as_of": "2026-08-21",
         "dense_tflops": {"fp32": 47.5, "tf32": 190, "bf16": 190, "fp16": 190, "fp8": 190}}
-    assert (rows["mi300x"]["dense_tflops"]["tf32"], rows["a30"]["dense_tflops"]) == (653.7, {})
+    assert (rows["mi300x"]["dense_tflops"]["tf32"], rows["gaudi2"]["dense_tflops"]) == (653.7, {})
     text = trnbench("list", "chips", COLUMNS="160").stdout
     assert "fp32 47.5, tf32 190, bf16 190, fp16 190, fp8 190" in text
 

@@ -27,7 +27,7 @@ COUNTS_AS = {"amp-bf16": "bf16", "amp-fp16": "fp16", "mxfp4": "fp4"}
 class Chip:
     """One accelerator chip, or one CPU socket. Unknown is None, and `notes` may say why.
 
-    `names`: what published results call it, exactly. `cores`: physical cores, `notes` say of what
+    `names`: what published results and drivers call it, exactly. `cores`: physical cores, `notes` say of what
     kind; `logical_cores`: those that software sees where that differs (Neuron's LNC).
     `peak_flops_per_second`: dtype -> dense operations per second of the whole chip, only dtypes
     whose peak is known. Bandwidths are decimal GB/s. `as_of`: the day of the source.
@@ -106,7 +106,13 @@ def chip(chip_id: str) -> Chip:
 
 
 def chip_id_of(name: str) -> str | None:
-    """Return the id of the chip that a published result calls exactly this; None where no chip is called so."""
+    """Return the id of the chip that a published result or a driver calls exactly this; None where none is called so.
+
+    Sources of the drivers' names: NVIDIA/open-gpu-kernel-modules, README, supported GPUs (of what came before
+    Turing, nvidia-smi); libdrm, amdgpu.ids, which torch's names on ROCm come from (pytorch/ao#2853). Left out, as
+    they may be another chip or a part of one: a "... VF", which is 1, 2 or 8 of a GPU (amd/MxGPU-Virtualization
+    9.2.0.K), "AMD Instinct MI300X OAM", as some MI308X call themselves (ROCm/vllm#359), MIG slices and vGPUs.
+    """
     return _ids().get(name)
 
 
