@@ -109,6 +109,25 @@ def test_no_driver_is_told_as_such_with_and_without_nvmls_package(install: Insta
     assert "pip" not in str(probe.fix)
 
 
+def test_a_gpu_without_a_driver_is_told_to_get_one(install: Install, tmp_path: Path) -> None:
+    for name, text in (("vendor", "0x10de"), ("device", "0x2335"), ("class", "0x030200")):
+        file = tmp_path / "sys/bus/pci/devices/0000:01:00.0" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+    probe = install(refuses="NVML Shared Library Not Found").probe()
+    assert probe.reason == "1 x NVIDIA GPU on the PCI bus, and no NVIDIA driver is loaded"
+    assert "install NVIDIA's driver" in str(probe.fix)
+
+
+def test_an_amd_gpu_under_another_torch_is_told_to_get_rocms(install: Install, tmp_path: Path) -> None:
+    folder = tmp_path / "sys/class/kfd/kfd/topology/nodes/1"
+    folder.mkdir(parents=True)
+    (folder / "properties").write_text("simd_count 1216\ngfx_target_version 90402\n")
+    probe = install(refuses="NVML Shared Library Not Found").probe()
+    assert probe.reason == "1 x AMD GPU gfx942 here, and torch is not one built for ROCm"
+    assert "built for ROCm" in str(probe.fix)
+
+
 def test_a_driver_without_nvmls_package_is_a_pip_install_away(install: Install, tmp_path: Path,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
     version = tmp_path / "proc/driver/nvidia/version"

@@ -64,6 +64,15 @@ def test_the_package_is_told_by_metadata_alone(tmp_path: Path, packages: dict[st
     assert not found.emulated
 
 
+@pytest.mark.parametrize("packages", [{}, {"torch-neuronx": "1.0"}, {"libtorch-neuronx-lite": "2.13.0"},
+                                      {"torch-neuron": "1.13.1.2"}])
+def test_what_to_install_instead_is_said_for_every_chip(tmp_path: Path, packages: dict[str, str]) -> None:
+    fix = str(flavour(site(tmp_path, packages)).fix)
+    assert "on Trn2 and Trn3: pip install --extra-index-url https://pip.repos.neuron" in fix
+    assert "on Inf2 and Trn1: pip install --extra-index-url https://pip.repos.neuron" in fix
+    assert "\n" not in fix
+
+
 def test_a_stand_in_is_told_by_its_classifier_and_makes_records_emulated(tmp_path: Path) -> None:
     packages = {"torch-neuronx": "2.13.3.0+emulator", "torch": "2.13.0"}
     found = flavour(site(tmp_path, packages, "torch_neuronx", classifier=EMULATED))
@@ -130,6 +139,8 @@ def nothing(root: Path) -> None:
     (lambda r: machine(r, chip="Trainium1"), NATIVE, "and this is trainium1", "torch-neuronx==2.9"),
     (lambda r: machine(r, chip="Trainium3"), XLA, "does not run on trainium3", "torch-neuronx==2.14"),
     (lambda r: machine(r, chip="Inferentia"), XLA, "Inf1", "Inf2"),
+    (lambda r: machine(r, chip="Inferentia"), Flavour(name="inf1", reason="archived", fix="install the other"),
+     "software ended", "use an Inf2"),
 ])
 def test_the_first_thing_that_is_missing_is_told_in_a_line_with_a_next_step(
         tmp_path: Path, tools: Callable[..., None], there: Callable[[Path], Any], installed: Flavour, reason: str,
@@ -367,6 +378,23 @@ def test_facts_of_a_machine_are_its_chip_cores_versions_and_flags(
     assert found["flags"]["NEURON_CC_FLAGS"] == "--auto-cast=none"
     assert "host.example" not in json.dumps(found)
     assert set(found["packages"]) == {"torch", "torch-neuronx", "neuronx-cc", "libneuronxla", "nki", "torch-xla"}
+
+
+@pytest.mark.parametrize(("known", "cores", "expected"), [
+    ({"chip": "trainium2", "lnc": 2}, 1, (1, 0.25)),  # 8 physical cores, joined by twos
+    ({"chip": "trainium2", "lnc": 1}, 1, (1, 0.125)),
+    ({"chip": "trainium2", "lnc": 2}, 6, (2, 0.75)),
+    ({"chip": "inferentia2", "lnc": 1}, 2, (1, 1.0)),
+    ({"chips_here": 16, "cores_here": 64}, 64, (16, 1.0)),  # an unknown chip, as neuron-ls counts it
+    ({}, 1, (1, None)),
+    ({}, 2, (None, None)),
+])
+def test_cores_in_use_are_a_share_of_as_few_chips_as_hold_them(known: dict[str, Any], cores: int,
+                                                                expected: tuple[int | None, float | None]) -> None:
+    from bench.backends.neuron.native import used
+
+    found = used(known, cores)
+    assert (found["cores"], found["chips"], found["share_of_chips"]) == (cores, *expected)
 
 
 def test_facts_that_are_unknown_are_none_with_the_reason(tmp_path: Path, tools: Callable[..., None]) -> None:

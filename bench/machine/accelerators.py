@@ -65,6 +65,11 @@ def accelerators(root: Path = ROOT) -> dict[str, Any]:
     return {"kinds": None if bus is None and not found else found, "reason": "; ".join(wrong) or None}
 
 
+def plugged_in(kind: str, root: Path = ROOT) -> int:
+    """Return how many accelerators of a kind the PCI bus shows, driver or not; 0 too where it shows nothing."""
+    return sum(one.kind == kind for one in _bus(root) or ())
+
+
 def _bus(root: Path) -> list[_Plugged] | None:
     """The accelerators on the PCI bus in its order, or None where the bus is not shown."""
     if not (root / PCI).is_dir():

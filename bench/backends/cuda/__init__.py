@@ -20,6 +20,7 @@ from bench.case import PARALLELISM, Case, Scalar
 from bench.catalog.chips import chip_id_of
 from bench.contracts import Device, Probe, Program, Settings
 from bench.machine import nvidia
+from bench.machine.accelerators import plugged_in
 from bench.machine.files import ROOT, read
 from bench.machine.nvidia import Gpu, Slice
 
@@ -37,6 +38,8 @@ capabilities; torch.cuda's check of _scaled_mm."""
 
 TRITON_LEAST = (7, 0)
 NO_GPU_FIX = "run on a machine with an NVIDIA GPU whose driver works (nvidia-smi lists it), or pass --backend cpu"
+DRIVER_FIX = "install NVIDIA's driver (https://docs.nvidia.com/datacenter/tesla/driver-installation-guide)"
+ROCM_TORCH = "install a torch built for ROCm (https://pytorch.org/get-started/locally)"
 CUDA_TORCH = "install a torch built for CUDA (https://pytorch.org/get-started/locally)"
 
 
@@ -134,10 +137,15 @@ class CudaBackend:
 
     def _nothing(self, reason: str) -> tuple[str, str]:
         """Why there is no NVIDIA GPU, and what to do: a missing package is no matter where there is no driver."""
+        if read(self._root, "proc/driver/nvidia/version") is None:
+            count, amd = plugged_in("nvidia", self._root), amd_gpus(self._root)
+            if count:
+                return f"{count} x NVIDIA GPU on the PCI bus, and no NVIDIA driver is loaded", DRIVER_FIX
+            if amd:
+                return f"{len(amd)} x {amd[0]['name']} here, and torch is not one built for ROCm", ROCM_TORCH
+            return "no NVIDIA driver is here (/proc/driver/nvidia)" if reason == nvidia.MISSING else reason, NO_GPU_FIX
         if reason != nvidia.MISSING:
             return reason, NO_GPU_FIX
-        if read(self._root, "proc/driver/nvidia/version") is None:
-            return "no NVIDIA driver is here (/proc/driver/nvidia)", NO_GPU_FIX
         return ("an NVIDIA driver is here, and nvidia-ml-py (module pynvml), which asks it, is not installed",
                 "pip install nvidia-ml-py")
 

@@ -80,7 +80,8 @@ class NeuronBackend:
         found = self.flavour
         if found.emulated and found.usable:
             return Probe(available=True, devices=({"name": f"stand-in torch-neuronx {found.version}, for tests"},))
-        missing = self._no_device() or self._no_software()
+        # Which chip it is comes first: of software for another one there is no use, and for Inf1 there is none.
+        missing = self._no_device() or misfit(found.name, self._chip()) or self._no_software()
         if missing:
             return Probe(available=False, reason=missing[0], fix=missing[1])
         devices, unlisted = neuron.neuron_devices(self._root)

@@ -25,6 +25,7 @@ RUNS_ON = {"native": ("trainium2", "trainium3"), "xla": ("inferentia2", "trainiu
 PIP = "pip install --extra-index-url https://pip.repos.neuron.amazonaws.com"
 NATIVE = f"{PIP} 'torch-neuronx==2.14.*' 'neuronx-cc==2.*' nki"
 XLA = f"{PIP} 'torch-neuronx==2.9.*' 'neuronx-cc==2.27.*'"
+EITHER = f"on Trn2 and Trn3: {NATIVE}; on Inf2 and Trn1: {XLA}"
 
 TRAINING_ON_XLA = "training on the XLA flavour: AWS has not supported it since SDK 2.30; it still runs"
 
@@ -62,7 +63,7 @@ def flavour(path: Sequence[str] | None = None) -> Flavour:
     if version in ("1.0", "1.0.0"):
         return Flavour(name="placeholder", version=version,
                        reason=f"torch-neuronx {version} is the placeholder of the public PyPI, which holds no code",
-                       fix=f"install it from AWS's package index: {NATIVE}")
+                       fix=f"install it from AWS's package index, {EITHER}")
     number = _number(version)
     if number >= (2, 10) or _has_folder("torch_neuronx", "neuron_dynamo_backend", path):
         return _fitting(Flavour(name="native", version=version, emulated=emulated), number, path)
@@ -70,7 +71,8 @@ def flavour(path: Sequence[str] | None = None) -> Flavour:
                and not (emulated and name == "libneuronxla")]
     if missing:
         return Flavour(name="broken", version=version, emulated=emulated,
-                       reason=f"torch-neuronx {version} is the XLA flavour, and {' and '.join(missing)} is missing",
+                       reason=f"torch-neuronx {version} is the XLA flavour, and {' and '.join(missing)} "
+                              f"{'are' if len(missing) > 1 else 'is'} missing",
                        fix=f"install it whole: {XLA}")
     return _fitting(Flavour(name="xla", version=version, emulated=emulated), number, path)
 
@@ -99,14 +101,14 @@ def _without(path: Sequence[str] | None) -> Flavour:
         return Flavour(name="lite", version=lite.version,
                        reason="only libtorch-neuronx-lite is installed, the private runtime of vLLM's plugin, which "
                               "neither trains nor runs models of torch at large",
-                       fix="make an environment of its own with torch-neuronx")
+                       fix=f"make an environment of its own (python3 -m venv) and in it, {EITHER}")
     old = _distribution("torch-neuron", path)
     if old is not None:
         return Flavour(name="inf1", version=old.version,
                        reason=f"torch-neuron {old.version} is the Inf1 package, archived with torch 1.13",
-                       fix="use an Inf2, Trn1, Trn2 or Trn3 instance and torch-neuronx")
+                       fix=EITHER)
     return Flavour(name="none", reason="torch-neuronx is not installed",
-                   fix=f"on Trn2 and Trn3: {NATIVE}; on Inf2 and Trn1: {XLA}")
+                   fix=EITHER)
 
 
 def _fitting(found: Flavour, number: tuple[int, int], path: Sequence[str] | None) -> Flavour:
