@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -155,6 +156,21 @@ def _check_shapes(values: dict[str, Any]) -> None:
         raise TypeError("metrics, phases_s or wall_s are not all numbers")
 
 
+def partly_used(device: Mapping[str, Any]) -> str | None:
+    """Why what a run did is not what its chips can do, from its record's `device`: it used some of their cores alone.
+
+    None where it used them whole. `share_of_chips` is stated by devices that are rented in cores; None there is
+    unknown, and a device that lacks it is one that a process takes whole.
+    """
+    share = device.get("share_of_chips", 1.0)
+    if share is None:
+        return "what share of its chips it used is not known"
+    if share >= 1:
+        return None
+    every = round(device["cores"] / share)
+    return f"{device['cores']} of the {every} cores of {device['chips']} chip(s) were used: the whole was not measured"
+
+
 def check_facts(record: Record) -> None:
     """RecordError where what money rests on, the chips used and the instances, is no such thing."""
     instance = record.machine.get("instance") or {}
@@ -165,6 +181,10 @@ def check_facts(record: Record) -> None:
                         ("machine.instance.count", instance.get("count"))):
         if found is not None and (type(found) is not int or found < 1):
             raise RecordError(f"malformed record: {name} is {found!r}, no number of at least 1")
+    share = device.get("share_of_chips")
+    if share is not None and (type(share) not in (int, float) or not 0 < share <= 1
+                              or not (device.get("cores") and device.get("chips"))):
+        raise RecordError(f"malformed record: device.share_of_chips is {share!r}, no share of chips with their cores")
     for name, text in (("device.chip", device.get("chip")), ("machine.instance.type", instance.get("type")),
                        ("machine.instance.region", instance.get("region")), ("work.item", record.work.get("item"))):
         if text is not None and not isinstance(text, str):

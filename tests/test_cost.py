@@ -163,6 +163,25 @@ def test_per_instance_is_not_made_up_from_a_part_of_one() -> None:
     assert "4 of 16 chips" in str(found["inferences_per_second_per_instance"].reason)
 
 
+def test_a_part_of_a_chip_is_no_chip_and_its_peak_is_that_part_of_the_chips() -> None:
+    # Trainium2: 667 TFLOP/s in bf16 on 8 physical cores; one of its 4 logical ones has 166.75. 1000 samples/s of
+    # 50 GFLOP are 50 TFLOP/s: 0.299850 of that, and 0.074963 of the chip that it was no run of.
+    flops = Metric(name="flops_per_second", value=50e12, unit="FLOP/s")
+    whole = result(instance="trn2.3xlarge", chip="trainium2")
+    whole = dataclasses.replace(whole, case=dataclasses.replace(whole.case, dtype="bf16"),
+                                metrics=(*whole.metrics, flops))
+    part = dataclasses.replace(whole, device=whole.device | {"cores": 1, "share_of_chips": 0.25})
+    found = amounts(part, rate_of(part, basis="capacity-block"))
+    assert found["mfu"].value == pytest.approx(0.2998501, rel=1e-6)
+    assert amounts(whole, rate_of(whole))["mfu"].value == pytest.approx(0.0749625, rel=1e-6)
+    for name in ("inferences_per_second_per_chip", "inferences_per_second_per_instance"):
+        assert found[name].value is None
+        assert found[name].reason == "1 of the 4 cores of 1 chip(s) were used: the whole was not measured"
+    assert found["inferences_per_second_per_core"].value == 1000
+    unknown = dataclasses.replace(part, device=part.device | {"share_of_chips": None})
+    assert amounts(unknown, rate_of(unknown))["mfu"].reason == "what share of its chips it used is not known"
+
+
 def test_a_part_of_an_instance_is_known_as_one_without_any_price() -> None:
     record = result(instance="trn2.48xlarge", chip="trainium2", chips=2)  # no on-demand price in this book
     found = amounts(record, rate_of(record))["inferences_per_second_per_instance"]

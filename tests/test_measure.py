@@ -443,6 +443,9 @@ def test_per_chip_divides_by_the_chips_and_is_unknown_without() -> None:
     found = metrics(case(), *THREE)["samples_per_second_per_chip"]
     assert found.value == pytest.approx(200)
     assert found.low == pytest.approx(229.79 / 2, abs=0.01)
+    some = child([10], device={"chips": 1, "cores": 2, "share_of_chips": 0.25})
+    assert metrics(case(), some)["samples_per_second_per_chip"].reason == \
+        "2 of the 8 cores of 1 chip(s) were used: the whole was not measured"
     unknown = metrics(case(), child([10], device={}))["samples_per_second_per_chip"]
     assert (unknown.value, unknown.reason) == (None, "the number of chips is unknown")
 

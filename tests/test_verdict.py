@@ -228,6 +228,15 @@ def test_an_emulated_record_is_never_evidence() -> None:
     assert why_out(verdict, "a") == "emulated: it says nothing of any chip"
 
 
+@pytest.mark.parametrize("metric", ["usd_per_item", "throughput_per_chip", "throughput_per_instance"])
+def test_a_run_on_some_cores_of_a_chip_says_nothing_of_the_chip(metric: str) -> None:
+    part_of = result("a", INF, 300, tier="measured")
+    part_of = dataclasses.replace(part_of, device=part_of.device | {"cores": 1, "share_of_chips": 0.5})
+    verdict = verdict_on(part_of, result("b", GPU, 100), of=claim(part(metric=metric)))
+    assert (verdict.answer, verdict.pairs) == ("insufficient evidence", ())
+    assert "1 of the 2 cores of 1 chip(s) were used" in why_out(verdict, "a")
+
+
 def test_a_missing_price_leaves_the_pair_out_with_the_books_reason() -> None:
     verdict = verdict_on(result("a", INF, 300), result("b", GPU, 100), book=PriceBook([price("inf2.xlarge", 1.0)]))
     assert (verdict.answer, verdict.pairs) == ("insufficient evidence", ())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.catalog.instances import hosts_for, known_instance, largest_hosts
 from bench.cost.normalise import cost_of, items_name, throughput
 from bench.cost.rate import Rate
-from bench.record import Metric, Record
+from bench.record import Metric, Record, partly_used
 
 LOWER_IS_BETTER = ("usd_per_item", "latency", "joules_per_item")
 LATENCIES = ("latency_ms_p50", "latency_ms_mean", "latency_ms", "latency_ms_p99")
@@ -50,6 +50,9 @@ def values_of(record: Record, metric: str, hour: Callable[[], Rate]) -> list[Val
     done, items = throughput(record), items_name(record)
     if metric == "throughput":
         return [_value(record, f"{items}_per_second", done)]
+    why = partly_used(record.device)
+    if why:
+        return [Value(record=record, name=metric, reason=why)]
     if metric == "throughput_per_chip":
         return [_scaled(record, f"{items}_per_second_per_chip", done, record.device.get("chips"),
                         "the number of chips used is not known")]

@@ -17,7 +17,7 @@ from bench.cost import ledger
 from bench.cost.billing import billed_seconds
 from bench.cost.rate import Rate
 from bench.errors import BenchError
-from bench.record import Metric, Record
+from bench.record import Metric, Record, partly_used
 from bench.units import HOUR_S
 
 
@@ -68,7 +68,7 @@ def amounts(record: Record, rate: Rate) -> dict[str, Amount]:
         _all_in(record, items, tp, rate),
         _cost(f"{items}_per_usd", f"{items}/USD", tp, rate, lambda usd, per_s: HOUR_S * per_s / usd, falling=False),
         _step(record, rate), _run(record, rate, billed=False), _run(record, rate, billed=True),
-        _per_chip(record, items, tp), _per_instance(items, tp, rate), _per_core(record, items, tp),
+        _per_chip(record, items, tp), _per_instance(record, items, tp, rate), _per_core(record, items, tp),
         _mfu(record), _mbu(record), _joules(record),
     ]
     return {amount.name: amount for amount in found}
@@ -156,13 +156,17 @@ def _scaled(name: str, unit: str, tp: Metric, by: float | None, missing: str) ->
 
 
 def _per_chip(record: Record, items: str, tp: Metric) -> Amount:
-    return _scaled(f"{items}_per_second_per_chip", f"{items}/s", tp, record.device.get("chips"),
-                   "the number of chips used is not known")
+    why = partly_used(record.device)
+    return _scaled(f"{items}_per_second_per_chip", f"{items}/s", tp, None if why else record.device.get("chips"),
+                   why or "the number of chips used is not known")
 
 
-def _per_instance(items: str, tp: Metric, rate: Rate) -> Amount:
+def _per_instance(record: Record, items: str, tp: Metric, rate: Rate) -> Amount:
     """Only of instances whose chips were all used: what the rest would have added was not measured."""
     name, missing = f"{items}_per_second_per_instance", "no instance is named"
+    why = partly_used(record.device)
+    if why:
+        return _scaled(name, f"{items}/s", tp, None, why)
     if rate.assumption or not rate.instances or not rate.instance_type:
         return _scaled(name, f"{items}/s", tp, None, missing)
     if rate.share is not None and rate.share < 1:
@@ -210,7 +214,10 @@ def _share(name: str, record: Record, done: Metric, peak_of: Callable[[str], tup
         return Amount(name=name, unit="1", reason=error.what)
     if each is None:
         return Amount(name=name, unit="1", reason=source)
-    peak = each * chips
+    share = record.device.get("share_of_chips", 1.0)
+    if share is None:
+        return Amount(name=name, unit="1", reason="what share of its chips it used is not known")
+    peak = each * chips * share
     if done.value > peak:
         return Amount(name=name, unit="1", source=source, reason=f"{done.value / peak:.2f} of the dense peak: the "
                       "throughput, the work per item or the peak is wrong")

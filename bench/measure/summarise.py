@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.case import Case
-from bench.record import Metric
+from bench.record import Metric, partly_used
 from bench.stats.intervals import (
     Interval,
     children_interval,
@@ -82,9 +82,10 @@ def _scaled_steps(samples: Sequence[Sequence[float]], steps: Sequence[int],
 
 def _per_chip(item: str, rate: Interval, children: Sequence[Child]) -> Metric:
     name, unit = f"{item}s_per_second_per_chip", f"{item}s/s"
-    chips = children[0].get("device", {}).get("chips")
-    if not chips:
-        return _unknown(name, unit, "the number of chips is unknown")
+    device = children[0].get("device", {})
+    chips, why = device.get("chips"), partly_used(device)
+    if not chips or why:
+        return _unknown(name, unit, why or "the number of chips is unknown")
     return _over(name, rate, chips, unit, f"over {chips} chip(s)")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.record import Record
+from bench.record import Record, partly_used
 from bench.report.frame import measured
 from bench.stats.intervals import typical_round
 from bench.stats.percentiles import percentile
@@ -25,8 +25,10 @@ def children_values(record: Record, name: str) -> tuple[list[float], str | None]
 
 def _values(record: Record, name: str) -> list[float | None]:
     item, items = record.work.get("item"), float(record.work.get("items_per_step") or 0)
-    if name in (f"{item}s_per_second", f"{item}s_per_second_per_chip"):
-        chips = record.device.get("chips") if name.endswith("_per_chip") else 1
+    if name == f"{item}s_per_second":
+        return [_over(items * 1e3, ms) for ms in _step_ms(record)]
+    if name == f"{item}s_per_second_per_chip":
+        chips = None if partly_used(record.device) else record.device.get("chips")
         return [_over(_over(items * 1e3, ms), chips) for ms in _step_ms(record)]
     if name == f"{item}s_per_second_sustained":
         return [_over(items * steps * len(rounds) * 1e9, sum(rounds))

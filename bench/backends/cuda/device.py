@@ -197,7 +197,7 @@ class CudaDevice(EagerDevice):
         driver = nvidia.driver() if gpu else {"driver": None, "cuda": None}
         return {"kind": "rocm" if torch.version.hip else "cuda", "name": about.name, "chip": chip_id_of(self._name),
                 # A slice is no whole chip, and NVML's fraction of it is one of compute alone.
-                "chips": None if self._slice else ranks, "cores": ranks * about.multi_processor_count,
+                "chips": None if self._slice else ranks, "multiprocessors": ranks * about.multi_processor_count,
                 "compute_capability": f"{about.major}.{about.minor}", "memory_total_bytes": about.total_memory,
                 "architecture": getattr(about, "gcnArchName", None),
                 "slice": self._slice and self._slice.facts(), "power_limit_w": gpu and gpu.power_limit_w,

@@ -257,12 +257,13 @@ class _Proof:
         self._output = None
 
 
-def used(known: Mapping[str, Any], ranks: int) -> dict[str, int | None]:
-    """Return the chips and logical cores that so many processes of one core each take; chips None where unknown."""
-    here, cores_here = known.get("chips_here"), known.get("cores_here")
-    if ranks == 1:
-        return {"chips": 1, "cores": 1}
-    return {"chips": math.ceil(ranks * here / cores_here) if here and cores_here else None, "cores": ranks}
+def used(known: Mapping[str, Any], cores: int) -> dict[str, Any]:
+    """Return the chips that so many logical cores take, and what share of those chips they are; None where unknown."""
+    here, cores_here, lnc = known.get("chips_here"), known.get("cores_here"), known.get("lnc")
+    physical = chip(known["chip"]).cores if known.get("chip") else None
+    each = physical / lnc if physical and lnc else cores_here / here if here and cores_here else None
+    chips = math.ceil(cores / each) if each else 1 if cores == 1 else None
+    return {"chips": chips, "cores": cores, "share_of_chips": cores / (chips * each) if chips and each else None}
 
 
 def ceiling(known: Mapping[str, Any], dtype: str, flags: str) -> tuple[float | None, str]:
