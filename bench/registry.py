@@ -203,7 +203,7 @@ def _load(kind: str, name: str, package: str, group: str | None) -> Any:
         raise BenchError(f"Unknown {kind} {name!r}.{nearest(name, names)}",
                          fix=f"`trnbench list {kind}s` lists them all.")
     theirs = [entry for entry in _entries(group) if entry.name.replace("-", "_") == wanted.replace("-", "_")]
-    ours = wanted.replace("-", "_") in _names(package, None) if theirs else True
+    ours = wanted.replace("_", "-") in _names(package, None) if theirs else True
     if len(theirs) + ours > 1:
         who = [*(["trnbench itself"] if ours else []), *(f"package {_package(entry)}" for entry in theirs)]
         raise BenchError(f"More than one {kind} is called {name!r}: that of {' and that of '.join(who)}.",
