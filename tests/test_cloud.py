@@ -192,6 +192,47 @@ def test_off_a_cloud_nobody_is_asked_and_it_takes_no_time(tmp_path: Path, tables
     assert "--instance-type" in found["reason"]
 
 
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every address that anybody connects to or looks up, refused."""
+    tried: list[Any] = []
+
+    def refuse(*address: Any) -> Any:
+        tried.append(address)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for name in ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_EC2_METADATA_DISABLED", "GCE_METADATA_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    return tried
+
+
+@pytest.mark.parametrize("tables", [DMI["other"], {}])
+def test_off_a_cloud_a_description_connects_to_nobody(tmp_path: Path, connections: list[Any],
+                                                      tables: dict[str, str]) -> None:
+    assert "--instance-type" in describe(firmware(tmp_path, **tables))["instance"]["reason"]
+    assert connections == []
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp", "azure"])
+def test_on_a_cloud_nobody_is_connected_to_where_the_user_said_none_or_a_name(
+        tmp_path: Path, connections: list[Any], name: str) -> None:
+    root = firmware(tmp_path, **DMI[name])
+    for asked in ("none", "my.own"):
+        describe(root, instance_type=asked)
+    assert connections == []
+    assert describe(root)["instance"]["reason"]
+    assert len(connections) == 1  # of a service that cannot be reached nothing more is asked
+
+
+@pytest.mark.parametrize(("name", "questions"), [("aws", 5), ("gcp", 4), ("azure", 1)])
+def test_a_cloud_is_asked_once_for_each_fact(tmp_path: Path, name: str, questions: int) -> None:
+    with MetadataServer(name) as server:  # EC2: a session token first
+        on(name, tmp_path, server)
+    assert len(server.seen) == len(set(server.seen)) == questions
+
+
 def test_the_machine_at_hand_is_described_in_time_and_without_a_name_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_lookup(host: str, *_: Any, **__: Any) -> Any:
         raise AssertionError(f"{host} was looked up")

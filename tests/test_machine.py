@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from bench.catalog.chips import chip as chip_of
 from bench.catalog.chips import chip_id_of
+from bench.cli.doctor import command as doctor_command
 from bench.errors import BenchError
 from bench.machine import describe, tool, usable_cores
 from bench.machine.accelerators import AMAZON, GOOGLE, NEURON, TPUS, accelerators
@@ -757,6 +759,56 @@ def test_a_wide_bus_is_read_quickly(tmp_path: Path) -> None:
         assert accelerators(root)["kinds"] == []
         times.append(time.perf_counter() - started)
     assert min(times) < 0.1  # of 400 devices about 20 ms
+
+
+# What doctor says of it
+
+
+def doctor(monkeypatch: pytest.MonkeyPatch, root: Path) -> str:
+    """What `doctor --quick` prints of a machine of which `root` holds the files."""
+    about = describe(root, instance_type="none")
+    monkeypatch.setattr("bench.machine.describe", lambda **_: about)
+    return CliRunner().invoke(doctor_command, ["--quick"]).output
+
+
+def test_doctor_says_what_is_plugged_in(tmp_path: Path, nvml: Callable[..., FakeNvml],
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml(*[FakeGpu(name="NVIDIA H200", memory_bytes=141 * GIB)] * 8)
+    tree(nvidia_bus(tmp_path), {"proc/driver/nvidia/version": "Kernel Module  570.86.15\n"})
+    assert "accelerators: 8 x NVIDIA H200 (141.0 GiB, driver 570.86.15)\n" in doctor(monkeypatch, tmp_path)
+
+
+def test_doctor_says_what_of_an_accelerator_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert ("accelerators: 8 x nvidia device of unknown name (PCI device 10de:2335: no NVIDIA driver is loaded)\n"
+            in doctor(monkeypatch, nvidia_bus(tmp_path / "gpu")))
+    assert "accelerators: 16 x trainium2\n" in doctor(monkeypatch, neuron_bus(tmp_path / "trn", 16))
+    assert "accelerators: none plugged in\n" in doctor(monkeypatch, bus(tmp_path / "none", {}))
+    assert "accelerators: unknown: there is no /sys/bus/pci" in doctor(monkeypatch, tmp_path / "nothing")
+
+
+def test_doctor_says_cores_and_lnc_of_neuron_and_that_this_is_a_container(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{TOOLS}:/usr/bin:/bin")
+    monkeypatch.setenv("FAKE_NEURON_LS", str(SAMPLES / "neuron-ls-trn2.json"))
+    shown = doctor(monkeypatch, tree(neuron_machine(neuron_bus(tmp_path, 1)), {"run/.containerenv": ""}))
+    assert "accelerators: 1 x Trainium2 (96.0 GiB, driver 2.31.7.0, 4 logical cores, LNC 2)\n" in shown
+    assert "in a container (podman), torch" in shown or sys.platform != "linux"
+
+
+def test_doctor_explains_each_absent_backend_in_a_line_with_a_next_step_in_time(tmp_path: Path) -> None:
+    """As a user runs it: another folder that may not be written to, no HOME, no PATH, GPUs hidden."""
+    (tmp_path / "here").mkdir(mode=0o555)
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", "from bench.cli import main; main()", "doctor", "--quick", "--json"],
+                          capture_output=True, text=True, check=True, cwd=tmp_path / "here",
+                          env={"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "0", "PATH": ""})
+    assert time.perf_counter() - started < 3.0  # about 0.4 s
+    found = {one["backend"]: one for one in json.loads(done.stdout)["backends"]}
+    assert found.keys() >= {"cpu", "cuda", "neuron", "tpu"}
+    for one in found.values():
+        assert one["available"] or (one["reason"] and one["fix"])
+        assert "\n" not in one["text"]
 
 
 # The whole
