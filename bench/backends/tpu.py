@@ -1,7 +1,6 @@
 """Google TPUs by torch_xla: lazy tensors with PJRT_DEVICE=TPU. Written from documentation, not run on a TPU by us.
 
-Sources: PyTorch/XLA 2.9 documentation (installation, PJRT runtime, float precision); PCI ids of the chips from its
-code (_internal/tpu.py) and from JAX (jax/_src/hardware_utils.py), which names more of them.
+Sources: PyTorch/XLA 2.9 documentation (installation, PJRT runtime, float precision).
 """
 
 from __future__ import annotations
@@ -15,14 +14,11 @@ from bench.case import Case, Scalar
 from bench.catalog.chips import chip_id_of, peak_flops_per_second
 from bench.contracts import Device, Probe, Program, Settings
 from bench.errors import CaseFailed
+from bench.machine.accelerators import GOOGLE
+from bench.machine.accelerators import TPUS as CHIPS
 from bench.machine.files import ROOT, read
 
 UNTRIED = "not run on hardware by us"
-GOOGLE = "0x1ae0"
-CHIPS = {"0x0027": "TPU v2 or v3", "0x005e": "TPU v4", "0x0062": "TPU v5p", "0x0063": "TPU v5e",
-         "0x006f": "TPU v6e (Trillium)", "0x0076": "TPU7x (Ironwood)"}
-"""PCI device id -> the name in our catalog, where it has one."""
-
 COMPILE_MODES = ("auto", "on")
 
 
