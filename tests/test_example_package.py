@@ -202,8 +202,9 @@ def test_running_what_is_gone_is_a_mistyped_name(tree: Path) -> None:
 
 BROKEN = '''
 import dataclasses
+from bench.contracts import Program
 from trnbench_example.graph import GraphBackend, GraphDevice
-from trnbench_example.mlp_mixer import WORKLOAD, work
+from trnbench_example.mlp_mixer import WORKLOAD
 
 class Broken(GraphBackend):
     def __init__(self, name, device=GraphDevice, **changes):
@@ -243,6 +244,15 @@ no_chips = Broken("no_chips", NoChips)
 no_tiny = dataclasses.replace(WORKLOAD, sizes={"s16": {}})
 bad_limits = dataclasses.replace(WORKLOAD, limits=raises)
 bad_build = dataclasses.replace(WORKLOAD, build=raises)
+
+def build_branches(case):
+    import torch
+    class Branches(torch.nn.Module):
+        def forward(self, x):
+            return x + 1 if x.sum() > 0 else x - 1
+    return Program(model=Branches(), inputs=[torch.ones(case.batch_size)])
+
+branches = dataclasses.replace(WORKLOAD, build=build_branches)
 '''
 BACKENDS = {  # entry point -> (object in BROKEN, what `list` and `doctor` say of it)
     "nowhere": ("no_such_module:BACKEND", "ModuleNotFoundError: No module named 'no_such_module'"),
@@ -280,7 +290,7 @@ def broken(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A second package on the path, in which next to nothing works."""
     backends = {name: value for name, (value, _) in BACKENDS.items()} | {name: f"broken:{name}" for name in SECRETLY}
     workloads = {name: value for name, (value, _) in WORKLOADS.items()}
-    workloads |= {name: f"broken:{name}" for name in ("bad_limits", "bad_build")}
+    workloads |= {name: f"broken:{name}" for name in ("bad_limits", "bad_build", "branches")}
     monkeypatch.syspath_prepend(str(a_broken_package(tmp_path / "broken", backends, workloads)))
 
 
@@ -335,7 +345,8 @@ def test_what_is_broken_ends_in_a_message_that_names_the_package(words: str, tol
     ("mlp_mixer", "half", "failed", "gave Half, which has no prepare, prepare_training"),
     ("mlp_mixer", "wrong", "invalid", "parity: output 0 is 0.5 away from the float32 reference"),
     ("mlp_mixer", "no_chips", "failed", "fits no record: malformed record: device.chips is 0"),
-    ("bad_build", "graph", "failed", "RuntimeError: first line")])
+    ("bad_build", "graph", "failed", "RuntimeError: first line"),
+    ("branches", "graph", "unsupported", "the model cannot be captured as one graph: Unsupported: ")])
 def test_what_breaks_in_the_child_is_a_record_with_the_reason_and_no_number(workload: str, backend: str, status: str,
                                                                            told: str, tmp_path: Path) -> None:
     result = trnbench("run", workload, "--backend", backend, "--threads", "1", *BRIEF, "--results", tmp_path / "r")

@@ -23,7 +23,7 @@ class GraphBackend:
     tier = "measured"  # "emulated" where the device is not the real thing
     rank = -1  # `--backend auto` never takes it; a device's is above the CPU's 0
     options: Mapping[str, Scalar] = {}
-    process_group = None  # nothing trains on several of these; streams side by side come for free
+    process_group = None  # torch.distributed's name for what joins its devices: none, it is one device
 
     def probe(self) -> Probe:
         if find_spec("torch") is None:
@@ -33,6 +33,8 @@ class GraphBackend:
     def refuse(self, case: Case) -> str | None:
         if case.dtype not in ("fp32", "bf16"):
             return f"dtype {case.dtype} is not offered by graph: use fp32 or bf16"
+        if case.ranks > 1:
+            return f"graph is one device: use dp=1, not {case.parallelism}"
         return None if case.compile in ("auto", "on") else "graph always captures: pass --compile"
 
     def default_dtype(self, task: str, dtypes: Sequence[str]) -> str:
@@ -91,6 +93,7 @@ class GraphDevice:
         return module if plain else self._captured(module)
 
     def prepare_training(self, program: Program, work: Work) -> Callable[[], Any]:
+        assert program.optimizer is not None
         model, batches = self._captured(program.model), itertools.cycle(program.batches)
         optimizer = program.optimizer([p for p in program.model.parameters() if p.requires_grad])
 
