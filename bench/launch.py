@@ -134,8 +134,9 @@ def merged(results: list[Result]) -> Result:
     whole["parity"] = next((result["parity"] for result in results if result["parity"].get("status") == "failed"),
                            first["parity"])
     whole["warnings"] = [f"rank {rank}: {text}" for rank, result in enumerate(results) for text in result["warnings"]]
-    kept = ("memory", "disturbance", "energy", "warmup", "phases_s", "compile")
-    whole["ranks"] = [{"rank": rank} | {name: result[name] for name in kept} for rank, result in enumerate(results)]
+    kept = ("memory", "disturbance", "energy", "warmup", "phases_s", "compile", "watch")
+    whole["ranks"] = [{"rank": rank} | {name: result[name] for name in kept if name in result}
+                      for rank, result in enumerate(results)]
     return whole
 
 
@@ -146,9 +147,10 @@ def _energy(each: list[Result]) -> Result:
     """
     if "host" not in each[0]:
         return each[0]
-    joules = [one["joules"] for one in each]
-    return each[0] | {"joules": None if None in joules else sum(joules),
-                      "rounds": sum(one["rounds"] for one in each) / len(each)}
+    unknown = next((one for one in each if one["joules"] is None), None)
+    return {"joules": None if unknown else sum(one["joules"] for one in each), "method": each[0]["method"],
+            "reason": unknown and unknown["reason"], "rounds": sum(one["rounds"] for one in each) / len(each),
+            "host": each[0]["host"]}
 
 
 def _canary(each: list[Result]) -> Result:

@@ -162,7 +162,9 @@ class Ranks:
                                         f"{self.rank}: they compute each for itself")
 
     def all_of(self, work: Work) -> Work:
-        """What one step of every rank does. Links are each rank's own: their bytes do not add up."""
+        """What one step of every rank does. What goes over each rank's links is one exchange of them all."""
+        if work.bus_bytes is not None:
+            return work
         parts = {name: self.size * flops for name, flops in work.parts.items()}
         return dataclasses.replace(work, items=self.size * work.items, flops=work.flops and self.size * work.flops,
                                    bytes=work.bytes and self.size * work.bytes, parts=parts)

@@ -21,9 +21,10 @@ def with_scaling(record: Record, find: Find) -> Record:
     """Return a parallel case's record with its scaling efficiency; any other as it is.
 
     Throughput over N times that of the same case at dp=1, both at one batch size a device (weak
-    scaling), each device with the same settings. Where dp=1 was not measured so, it is unknown.
+    scaling), each device of one name with the same settings and torch. Where dp=1 was not measured so, it is
+    unknown. An exchange of all ranks is nothing that one device does.
     """
-    if record.case.ranks == 1 or record.status != "valid":
+    if record.case.ranks == 1 or record.status != "valid" or record.work.get("bus_bytes_per_step") is not None:
         return record
     one = dataclasses.replace(record.case, parallelism="dp=1")
     return dataclasses.replace(record, metrics=(*record.metrics, _efficiency(record, one, find(one.id))))
@@ -45,12 +46,11 @@ def _efficiency(record: Record, case: Case, one: Record | None) -> Metric:
     if one is None:
         return _unknown("dp=1 of this case is not among the results of this machine: run it as well, "
                         "--parallelism dp=1," + record.case.parallelism.replace("fsdp", "dp"))
-    unlike = [f"{name}={one.settings.get(name)}" for name, value in record.settings.items()
-              if one.settings.get(name) != value]
+    unlike = [(name, there, here) for name, there, here in _surroundings(one, record) if there != here]
     if unlike:
-        return _unknown(f"dp=1 ran with {', '.join(unlike)}, each rank here with "
-                        f"{', '.join(f'{n}={v}' for n, v in record.settings.items() if one.settings.get(n) != v)}: "
-                        "choose the settings yourself for both")
+        ran, runs = (", ".join(f"{name}={values[side]}" for name, *values in unlike) for side in (0, 1))
+        return _unknown(f"dp=1 ran with {ran}, each rank here with {runs}: measure both on one machine, with the "
+                        "settings chosen by yourself")
     rate = throughput(record)
     assert rate is not None
     (base, why), (new, why_new) = (children_values(each, rate.name) for each in (one, record))
@@ -60,6 +60,14 @@ def _efficiency(record: Record, case: Case, one: Record | None) -> Metric:
     return Metric(name=NAME, value=found.value / ranks, unit="1", low=found.low and found.low / ranks,
                   high=found.high and found.high / ranks, n=len(new),
                   method=f"against {ranks} times {one.run_id} ({case.parallelism}); {found.method}")
+
+
+def _surroundings(one: Record, many: Record) -> list[tuple[str, object, object]]:
+    """What must be equal on both sides: (name, of one, of many). A machine's name says nothing of its GPUs."""
+    return [("device", one.device.get("name"), many.device.get("name")),
+            *((name, (one.machine.get("software") or {}).get(name), (many.machine.get("software") or {}).get(name))
+              for name in ("torch", "torch-neuronx", "torch-xla")),
+            *((name, one.settings.get(name), value) for name, value in many.settings.items())]
 
 
 def _unknown(reason: str) -> Metric:

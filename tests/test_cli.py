@@ -413,3 +413,17 @@ def test_help_and_a_mistyped_command_work_after_list_was_used() -> None:
     assert trnbench("list", "scenarios").exit_code == 0
     assert "doctor" in trnbench("--help").stdout
     assert "Did you mean 'run'?" in trnbench("runn").stderr
+
+
+@pytest.mark.usefixtures("no_child")
+def test_auto_says_that_it_measures_the_cpu_beside_an_accelerator_that_no_backend_can_use(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    plugged = [{"kind": "nvidia", "name": "NVIDIA H100", "count": 8}, {"kind": "other", "name": None, "count": 1}]
+    told = "measuring on cpu: no backend can use the 8 x NVIDIA H100 plugged in here; `trnbench doctor` says why"
+    seen = importlib.import_module("bench.machine.accelerators")
+    monkeypatch.setattr(seen, "accelerators", lambda: {"kinds": plugged, "reason": None})
+    found = trnbench(*GEMM, "--dry-run")
+    assert [line for line in found.stderr.splitlines() if "plugged in" in line] == [told]
+    assert "plugged in" not in trnbench(*GEMM, "--dry-run", "--backend", "cpu").stderr
+    monkeypatch.setattr(seen, "accelerators", lambda: {"kinds": None, "reason": "no PCI bus here"})
+    assert "plugged in" not in trnbench(*GEMM, "--dry-run").stderr

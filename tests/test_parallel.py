@@ -5,6 +5,7 @@ The ranks are real processes, two of one thread each, on torch's gloo.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -309,8 +310,10 @@ def test_rates_of_streams_add_up_where_one_is_slower() -> None:
 
 
 def test_the_work_of_all_ranks_is_n_times_one_s_but_for_what_goes_over_each_link() -> None:
-    work = Ranks(size=4).all_of(Work(item="token", items=8, flops=10.0, bus_bytes=6.0, parts={"decode": 4.0}))
-    assert work == Work(item="token", items=32, flops=40.0, bus_bytes=6.0, parts={"decode": 16.0})
+    work = Ranks(size=4).all_of(Work(item="token", items=8, flops=10.0, parts={"decode": 4.0}))
+    assert work == Work(item="token", items=32, flops=40.0, parts={"decode": 16.0})
+    exchange = Work(item="collective", items=1, bus_bytes=6.0)
+    assert Ranks(size=4).all_of(exchange) == exchange
 
 
 @pytest.mark.parametrize(("changes", "told"), [
@@ -361,7 +364,11 @@ def test_energy_of_devices_adds_up_and_that_of_the_host_is_there_once() -> None:
     device = {"joules": 2.0, "method": "a counter", "reason": None, "host": {}, "rounds": 5}
     both = merged([result_of(energy=device), result_of(energy=device | {"rounds": 3})])["energy"]
     assert (both["joules"], both["rounds"]) == (4.0, 4.0)  # a round here is one of every rank
-    assert merged([result_of(energy=device), result_of(energy=device | {"joules": None})])["energy"]["joules"] is None
+    blind = device | {"joules": None, "reason": "no counter"}
+    assert merged([result_of(energy=device), result_of(energy=blind)])["energy"] == {
+        "joules": None, "method": "a counter", "reason": "no counter", "rounds": 5.0, "host": {}}
+    seen = merged([result_of(watch={"gpus": [n]}) for n in range(2)])["ranks"]
+    assert [rank["watch"] for rank in seen] == [{"gpus": [0]}, {"gpus": [1]}]
 
 
 def parallel_record(**changes: Any) -> Record:
@@ -387,6 +394,24 @@ def test_scaling_efficiency_is_unknown_where_one_device_ran_otherwise() -> None:
     assert found is not None
     assert found.value is None
     assert "dp=1 ran with threads=2, each rank here with threads=1" in str(found.reason)
+
+
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"device": {"kind": "cuda", "name": "NVIDIA L4", "chips": 1}}, "device=NVIDIA L4, each rank here with device="),
+    ({"machine": {"name": "emr-2c", "software": {"torch": "2.12"}}}, "torch=2.12, each rank here with torch=2.13.0"),
+])
+def test_scaling_efficiency_is_unknown_where_one_device_is_another(changes: dict[str, Any], told: str) -> None:
+    one = make_record(**changes)
+    found = scaling.with_scaling(parallel_record(), {one.case_id: one}.get).metric("scaling_efficiency")
+    assert found is not None
+    assert found.value is None
+    assert told in str(found.reason)
+
+
+def test_a_collective_has_no_scaling_efficiency_as_no_device_does_it_alone() -> None:
+    record = parallel_record()
+    record = dataclasses.replace(record, work=record.work | {"bus_bytes_per_step": 1e6})
+    assert scaling.with_scaling(record, {}.get) is record
 
 
 def test_one_device_is_looked_for_among_the_valid_results_of_this_machine(tmp_path: Path) -> None:

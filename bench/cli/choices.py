@@ -210,13 +210,25 @@ def backend_of(name: str) -> Backend:
         here = [backend for backend, probe in found if backend and backend.rank >= 0 and probe.available]
         if not here:
             raise BenchError("No backend is left that could run anything.", fix="mend what was passed over.")
-        return max(here, key=lambda b: b.rank)
+        chosen = max(here, key=lambda b: b.rank)
+        for text in _unused() if chosen.rank <= 0 else ():
+            click.echo(f"measuring on {chosen.name}: no backend can use the {text} plugged in here; `trnbench doctor` "
+                       "says why", err=True)
+        return chosen
     backend = load_backend(name)
     probe = backend.probe()
     if not probe.available:
         raise BenchError(f"Backend {name!r} is not available: {probe.reason}",
                          fix=probe.fix or "`trnbench doctor` says what is.")
     return backend
+
+
+def _unused() -> list[str]:
+    """Accelerators that are plugged in, such as "8 x NVIDIA H100 80GB HBM3"."""
+    from bench.machine.accelerators import accelerators
+
+    return [f"{one['count']} x {one['name'] or one['kind']}" for one in accelerators()["kinds"] or ()
+            if one["kind"] != "other"]
 
 
 def _workload_of_file(path: str, timeout_s: float) -> Workload:

@@ -28,6 +28,8 @@ Child = dict[str, Any]
 def metrics_of(case: Case, children: Sequence[Child]) -> tuple[list[Metric], list[str]]:
     """Return the metrics of a case's measured children, and why they are impossible (empty: they are not).
 
+    An exchange of all ranks has no throughput per chip or rank.
+
     Throughput and step time are those of the median round, as a stall on a shared machine says little
     of the device; `..._sustained` counts all items over all timed seconds, stalls included.
     """
@@ -39,8 +41,7 @@ def metrics_of(case: Case, children: Sequence[Child]) -> tuple[list[Metric], lis
     metrics = [
         _metric(f"{item}s_per_second", rate, f"{item}s/s"),
         _metric(f"{item}s_per_second_sustained", rate_interval(items, steps, samples), f"{item}s/s"),
-        _per_chip(item, rate, children),
-        *_per_rank(case, item, rate),
+        *([] if work.get("bus_bytes_per_step") else [_per_chip(item, rate, children), *_per_rank(case, item, rate)]),
         _metric("step_time_ms", _scaled_steps(samples, steps, _streams(children)), "ms"),
     ]
     if case.scenario == "single-stream":
