@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import importlib
+import os
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -176,12 +178,17 @@ ALONE = Ranks()
 def join(case: Case, backend: Backend, rank: int, timeout_s: float) -> Ranks:
     """Meet the other ranks, which torchrun's variables name. To be called before the device is opened.
 
-    Streams meet on the host alone: their devices have nothing to say to one another.
+    Streams meet on the host alone: their devices have nothing to say to one another. What torchrun started
+    torch_xla would make one world of devices, so that it must not know.
     """
+    together = load_scenario(case.scenario).together
+    module, _, name = str(backend.process_group if together else "gloo").rpartition(":")
+    if not together:
+        os.environ.pop("TORCHELASTIC_RUN_ID", None)
     from torch import distributed
 
-    together = load_scenario(case.scenario).together
-    name = backend.process_group if together else "gloo"
+    if module:
+        importlib.import_module(module)
     limit = datetime.timedelta(seconds=timeout_s)
     distributed.init_process_group(name, timeout=limit)
     host = None if name == "gloo" else distributed.new_group(backend="gloo", timeout=limit)

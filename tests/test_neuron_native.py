@@ -273,6 +273,25 @@ def test_two_processes_train_one_model_to_the_losses_of_one_process(emulator: Va
     assert "chips_here" in record.device["unknown"]
 
 
+@pytest.mark.slow
+def test_each_rank_compiles_for_itself_and_finds_it_again(emulator: Variables, tmp_path: Path) -> None:
+    model = workload_file(tmp_path, "WORKLOAD = W")
+    words = ("--workload-file", model, "--task", "training", "--parallelism", "dp=2", "--no-compile")
+    kept = ("--backend-option", f"cache={tmp_path / 'kept'}")
+
+    def of_ranks(folder: str, *more: str) -> list[tuple[str, bool]]:
+        record, = trnbench_run(emulator, tmp_path / folder, *words, *more)
+        found = [rank["compile"] for rank in record.children[1]["ranks"]]
+        return [(one["cache"], one["compiled"] > one["loaded"]) for one in found]
+
+    assert of_ranks("cold") == [("cold", True)] * 2
+    process = python(emulator, "-m", "bench", "compile", "--backend", "neuron", "--dtype", "fp32", *map(str, words),
+                     *kept)
+    output, _ = process.communicate(timeout=280)
+    assert "1 of 1 cases compiled" in output
+    assert of_ranks("warm", *kept) == [("warm", False)] * 2
+
+
 ITSELF = """
 import time, torch, torch_neuronx
 from torch_neuronx import metrics

@@ -257,7 +257,7 @@ def test_a_child_takes_one_core_is_asynchronous_and_has_a_tag_of_its_own(tmp_pat
     assert "NEURON_RT_VISIBLE_CORES" not in found
     assert "NEURON_LOGICAL_NC_CONFIG" not in found
     assert (found["NEURON_LAUNCH_BLOCKING"], found["NEURON_RT_STOCHASTIC_ROUNDING_EN"]) == ("0", "0")
-    assert found["NEURON_PROCESS_TAG"] == f"{case(backend_options=dict(NeuronBackend.options)).id}-record"
+    assert found["NEURON_PROCESS_TAG"] == "record"
 
 
 def test_the_native_flavour_neither_falls_back_nor_copies_in_silence(tmp_path: Path) -> None:
@@ -320,8 +320,42 @@ def test_each_rank_of_a_parallel_case_takes_the_core_of_its_number(
     assert environment(NATIVE, tmp_path)["NEURON_RT_NUM_CORES"] == "1"  # another's LOCAL_RANK is not a case's of one
 
 
-def test_cores_train_together_in_the_native_flavour_alone() -> None:
-    assert [NeuronBackend(installed=one).process_group for one in (NATIVE, XLA)] == ["neuron", None]
+def test_ranks_that_train_together_on_xla_are_told_of_all_their_cores_and_streams_of_their_own(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    backend = NeuronBackend(machine(tmp_path), XLA)
+
+    def cores(**changes: Any) -> str:
+        one = case(parallelism="dp=4", **changes)
+        return backend.environment(one, backend.fixed(one), str(tmp_path))["NEURON_RT_VISIBLE_CORES"]
+
+    assert cores(task="training", scenario="training") == "0-3"
+    assert cores(task="training", scenario="training", backend_options={"cores": "4-7"}) == "4-7"
+    assert cores() == "1"
+
+
+@pytest.mark.parametrize(("installed", "variable", "below"), [
+    (NATIVE, "TORCH_NEURONX_NEFF_CACHE_DIR", "neff"), (XLA, "NEURON_COMPILE_CACHE_URL", "")])
+def test_each_rank_compiles_into_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                     installed: Flavour, variable: str, below: str) -> None:
+    backend = NeuronBackend(machine(tmp_path), installed)
+    kept = tmp_path / "kept"
+
+    def folder(parallelism: str) -> Path:
+        one = case(parallelism=parallelism, backend_options={"cache": str(kept)})
+        return Path(backend.environment(one, backend.fixed(one), str(tmp_path))[variable])
+
+    assert folder("dp=2") == kept / below  # the launcher's, which compiles nothing
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert folder("dp=2") == kept / "rank1" / below
+    assert folder("dp=1") == kept / below
+
+
+def test_cores_train_together_in_both_flavours() -> None:
+    assert [NeuronBackend(installed=one).process_group for one in (NATIVE, XLA)] == [
+        "neuron", "torch_xla.distributed.xla_backend:xla"]
+    collective = case(workload="collectives", scenario="collective", parallelism="dp=2")
+    assert NeuronBackend(installed=XLA).fixed(collective)["mode"] == "lazy"
 
 
 def test_a_model_in_shards_is_not_compiled(tmp_path: Path) -> None:

@@ -25,10 +25,13 @@ from bench.backends.tpu import TpuBackend
 from bench.case import Case, Effort
 from bench.contracts import Device, Program, Work
 from bench.errors import CaseFailed
+from bench.measure import canary
 from bench.measure.canary import Canary
+from bench.pairing import compare_cases
 from bench.record import Record
-from bench.registry import case_for, load_scenario, load_workload, workload_names
+from bench.registry import case_for, load_scenario, load_workload, load_workload_file, workload_names
 from bench.runner import Session, run_case
+from tests.commandline import MY_MODEL
 
 STAND_IN = str(Path(__file__).parent / "fakes/torch_neuronx_trace")
 XLA = Flavour(name="xla", version="2.9.0.2.15+emulator", emulated=True)
@@ -39,6 +42,8 @@ with_xla = pytest.mark.skipif(find_spec("torch_xla") is None,
                               reason="torch_xla is not installed: ci/xla.sh makes an environment that has it")
 if find_spec("torch_xla") is not None:
     os.environ["PJRT_DEVICE"] = "CPU"  # one device type a process, said before torch_xla is imported
+    # What LLVM makes of a graph is no matter here, and would take most of the time.
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     torch.set_num_threads(1)
     import torch_xla
 
@@ -47,6 +52,12 @@ if find_spec("torch_xla") is not None:
 
 def a_case(name: str = "gemm", backend: str = "neuron", dtype: str = "fp32", **fields: Any) -> Case:
     return case_for(name, load_workload(name), backend=backend, dtype=dtype, size="tiny", **fields)
+
+
+def a_small_case(**fields: Any) -> Case:
+    """Of a user's own workload, without a library's models: children of it start in half the time."""
+    return case_for("my_model", load_workload_file(str(MY_MODEL)), backend="neuron", dtype="fp32", size="tiny",
+                    workload_file=str(MY_MODEL), **fields)
 
 
 @contextlib.contextmanager
@@ -69,6 +80,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     yield torch_neuronx
     monkeypatch.delitem(sys.modules, "torch_neuronx")
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A canary that ends early: of every workload it would take most of the time, and tests of its own are here."""
+    monkeypatch.setattr(canary, "LONG_ENOUGH_NS", 2_000_000)
+    monkeypatch.setattr(canary, "COPY_BYTES", 2**20)
 
 
 def run(case: Case, *, repeats: int = 1, max_seconds: float = 0.3) -> Record:
@@ -123,6 +141,16 @@ class TestLazy:
             assert device.compiles() == 0  # its graphs are none of the case's
             monkeypatch.setattr(device, "wait", lambda: None)
             assert not Canary(device).before()["passed"]
+
+    def test_a_case_finds_no_graph_that_the_canary_compiled(self) -> None:
+        with lazy(a_case(dtype="bf16")) as device:
+            n = Canary(device).before()["sizes"][0]
+            module, x = device.place(nn.Linear(n, n, bias=False)), device.put(torch.ones(n, n))
+            call = device.prepare(module, [x], WORK)
+            for _ in range(2):
+                call(x)
+                device.wait()
+            assert device.compiles() == 1
 
     def test_a_wait_compiles_nothing_and_a_new_shape_does(self) -> None:
         with lazy() as device:
@@ -244,6 +272,13 @@ class TestLazy:
                 timed.step()
         assert failed.value.status == "unsupported"
 
+    def test_gradients_are_averaged_over_as_many_devices_as_there_are_ranks_or_not_at_all(self) -> None:
+        program = Program(model=nn.Linear(1, 1), optimizer=torch.optim.SGD)
+        with lazy(a_case("bert", task="training", parallelism="dp=2")) as device, pytest.raises(
+                CaseFailed, match="over a world of 1, and 2 ranks were asked for") as failed:
+            device.prepare_training(program, WORK)
+        assert failed.value.status == "invalid"
+
     def test_memory_that_pjrt_does_not_count_is_unknown(self) -> None:
         with lazy() as device:
             assert device.peak_memory_bytes() == (None, "PJRT's CPU device does not say how much memory it uses")
@@ -262,7 +297,7 @@ OTHER_WAYS: dict[tuple[str, str], dict[str, Any]] = {
 
 
 @with_xla
-@pytest.mark.usefixtures("in_process", "stand_in")
+@pytest.mark.usefixtures("in_process", "stand_in", "briefly")
 @pytest.mark.parametrize(("name", "task"), [
     pytest.param(*one, marks=() if one in QUICK else pytest.mark.slow, id="-".join(one)) for one in CASES])
 def test_every_workload_runs_lazily_with_parity(name: str, task: str) -> None:
@@ -275,7 +310,7 @@ def test_every_workload_runs_lazily_with_parity(name: str, task: str) -> None:
 
 
 @with_xla
-@pytest.mark.usefixtures("in_process", "stand_in")
+@pytest.mark.usefixtures("in_process", "stand_in", "briefly")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in ("bert", "resnet50") else pytest.mark.slow)
                                   for name, task in CASES if task == "inference"
                                   and "generation" not in load_workload(name).scenarios[task]])
@@ -306,6 +341,39 @@ def test_children_train_with_a_warning_that_aws_no_longer_supports_it() -> None:
     assert any("has not supported it since SDK 2.30" in warning for warning in record.warnings)
     assert record.compile["graphs"] == 2
     assert record.parity["status"] == "passed"
+
+
+@with_xla
+@pytest.mark.usefixtures("in_process", "stand_in")
+@pytest.mark.parametrize("name", ["training", pytest.param("collectives", marks=pytest.mark.slow)])
+def test_ranks_whose_all_reduce_changes_nothing_are_invalid(name: str) -> None:
+    # As any on PJRT's CPU, where each rank is a world of one.
+    record = run(a_case(name) if name == "collectives" else a_small_case(task=name, parallelism="dp=2"))
+    assert record.status == "invalid"
+    assert "an all-reduce of ones over 2 ranks gave 1 on rank" in record.reasons[0]
+    assert record.metrics == ()
+
+
+@with_xla
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_process", "stand_in")
+@pytest.mark.parametrize("mode", ["trace", "lazy"])
+def test_streams_side_by_side_need_no_world_of_their_own(mode: str) -> None:
+    record = run(a_small_case(parallelism="dp=2", backend_options={"mode": mode}), max_seconds=2.0)
+    assert_right(record)
+    assert record.device["cores"] == 2
+    assert [rank["compile"]["cache"] for rank in record.children[1]["ranks"]] == ["cold", "cold"]
+
+
+@with_xla
+@pytest.mark.slow
+@pytest.mark.usefixtures("stand_in")
+def test_two_trainings_are_alternated_in_one_child() -> None:
+    one = a_small_case(task="training", compile="off")
+    found = compare_cases([one, one], Effort(max_seconds=1.0, timeout_s=280), margin=0.01, tell=lambda message: None)
+    assert (found["status"], found["reasons"]) == ("valid", [])
+    assert found["method"].startswith("alternated in one process")
+    assert [side["status"] for side in found["parity"]] == ["passed", "passed"]
 
 
 # ---------------------------------------------------------------- Neuron, traced
@@ -360,6 +428,13 @@ def test_the_canary_of_a_traced_device_is_neither_kept_nor_counted(stand_in: Any
         assert device.compiles() == 0
     assert stand_in.CALLS
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_a_rank_traces_for_the_one_core_it_has(stand_in: Any, tmp_path: Path) -> None:
+    with traced(a_case(parallelism="dp=2"), tmp_path, 2) as device:
+        device.prepare(device.place(nn.Linear(8, 8)), [device.put(torch.ones(8, 8))], WORK)
+        assert device.report()["device"]["cores"] == 2
+    assert stand_in.CALLS[0]["inputs"] == [(8, 8)]
 
 
 @pytest.mark.parametrize(("cores", "parts"), [(1, 1), (2, 2), ("4-7", 4)])

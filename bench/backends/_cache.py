@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench.case import Scalar
+from bench.case import Case, Scalar
 from bench.errors import BenchError
 
 OPTION = "cold"
@@ -27,3 +27,12 @@ def cache_folder(option: Scalar, scratch: str, backend: str) -> Path:
     except RuntimeError as error:  # neither HOME nor an entry in passwd
         raise BenchError("Compiled artefacts can't be kept: this user has no home folder.",
                          fix="pass --backend-option cache=FOLDER, or set XDG_CACHE_HOME.") from error
+
+
+def own_folder(folder: Path, case: Case) -> Path:
+    """Return a rank's own part of its case's folder, where rank 1 does not find what rank 0 has just compiled.
+
+    It is found again by the rank of this number in the next run. Outside of a rank, the folder itself.
+    """
+    rank = os.environ.get("LOCAL_RANK", "") if case.ranks > 1 else ""
+    return folder / f"rank{rank}" if rank.isdigit() else folder

@@ -30,6 +30,7 @@ class LazyDevice(EagerDevice):
 
     def __init__(self, case: Case, wanted: str) -> None:
         import torch_xla
+        from torch import distributed
         from torch_xla import runtime
         from torch_xla.core import xla_model
         from torch_xla.debug import metrics
@@ -39,7 +40,10 @@ class LazyDevice(EagerDevice):
             raise CaseFailed("failed", f"torch_xla computes on {found}, and {wanted} was asked for: PJRT_DEVICE says "
                                        "which")
         self._xla, self._model, self._metrics, self.pjrt_device = torch_xla, xla_model, metrics, wanted
-        self._device = torch_xla.device()
+        self._runtime, self._device = runtime, torch_xla.device()
+        if distributed.is_initialized() and distributed.get_backend() == "xla":
+            # As init_method "xla://" does, which would count ranks by itself: 1 of 1 in each on PJRT's CPU.
+            xla_model.set_replication(self._device, xla_model.get_xla_supported_devices())
         super().__init__(case, "xla")
         self._not_the_cases = self._count("UncachedCompile")  # graphs before this case, the canary's, and reads'
         self._bytes_before = self._memory_info().get("bytes_used", 0)
@@ -76,7 +80,7 @@ class LazyDevice(EagerDevice):
         def launched(*inputs: Tensor) -> Any:
             with _lowered:
                 output = call(*inputs)
-                self._launch(output)
+                self._launch(output, probed=2 if plain else 1)
             return output
 
         return self._aside(launched) if plain else launched
@@ -88,8 +92,10 @@ class LazyDevice(EagerDevice):
         state in the first step, so that the second is a new graph, and from the third on nothing compiles.
         """
         assert program.optimizer is not None
-        if self.case.parallelism.startswith("fsdp"):
-            raise CaseFailed("unsupported", "parameters are not sharded over torch_xla devices here: use --shard none")
+        world = self._runtime.world_size()
+        if world != self.case.ranks:
+            raise CaseFailed("invalid", f"torch_xla averages gradients over a world of {world}, and {self.case.ranks} "
+                                        "ranks were asked for: they compute each for itself")
         model = self._autocasting(program.model)
         optimizer = program.optimizer([p for p in program.model.parameters() if p.requires_grad])
         batches = itertools.cycle(program.batches)
@@ -111,13 +117,14 @@ class LazyDevice(EagerDevice):
 
         return step
 
-    def _launch(self, output: Any) -> None:
+    def _launch(self, output: Any, *, probed: int = 1) -> None:
         """Cut the graph and launch it, with one element of its first result as a result of its own.
 
-        What nobody holds at the sync is never computed: the caller holds `output`.
+        What nobody holds at the sync is never computed: the caller holds `output`. The canary's graphs have two
+        elements `probed`, so that a case finds none of them compiled, were it the same product.
         """
         first = output[0] if isinstance(output, (tuple, list)) else output
-        self._probe = first.reshape(-1)[:1] if isinstance(first, Tensor) else None
+        self._probe = first.reshape(-1)[:probed] if isinstance(first, Tensor) else None
         self._xla.sync()
 
     def wait(self) -> None:

@@ -152,6 +152,8 @@ def alternate(cases: Sequence[Case], settings: Sequence[Settings], ledger: Ledge
     on the machine. CaseFailed where a side's output is not that of its float32 reference.
     """
     sides, works, checks = [], [], []
+    # torch counts a process's devices at the first backward pass, which is a reference's: later ones it does not know.
+    load_backend(cases[0].backend).open(cases[0], settings[0]).close()
     for case, chosen in zip(cases, settings, strict=True):
         ledger.enter("check")
         reference = _reference_of(case, scratch)

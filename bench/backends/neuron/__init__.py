@@ -25,6 +25,7 @@ from bench.case import Case, Scalar
 from bench.contracts import Device, Probe, Program, Settings
 from bench.machine import neuron
 from bench.machine.files import ROOT, read
+from bench.registry import load_scenario
 
 MODES = {"native": {"compile": "neuron", "eager": "off"}, "xla": {"trace": "neuron", "lazy": "neuron"}}
 """Ways to run a model -> its setting `compile`; an XLA device always compiles."""
@@ -62,8 +63,8 @@ class NeuronBackend:
 
     @property
     def process_group(self) -> str | None:
-        """torch.distributed's name for what joins cores; the XLA flavour's training step exchanges no gradients."""
-        return None if self.flavour.name == "xla" else "neuron"
+        """torch.distributed's name for what joins cores, and the module that brings it."""
+        return "torch_xla.distributed.xla_backend:xla" if self.flavour.name == "xla" else "neuron"
 
     @property
     def tier(self) -> str:
@@ -124,13 +125,13 @@ class NeuronBackend:
     def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
         """All that must be set before torch is imported; a variable with two spellings is set in both."""
         option = case.backend_options.get("cache", _cache.OPTION)
-        folder = _cache.cache_folder(option, scratch, self.name)
+        folder = _cache.own_folder(_cache.cache_folder(option, scratch, self.name), case)
         own = {"native": self._native, "xla": self._xla}.get(self.flavour.name)
         threads = {} if case.threads == "auto" else {"OMP_NUM_THREADS": str(case.threads)}
         return {"PATH": self._path(), "CUDA_VISIBLE_DEVICES": "", "NEURON_CC_FLAGS": self.cc_flags(case),
-                "NEURON_PROCESS_TAG": f"{case.id}-{Path(scratch).parent.name}"[:255],
+                "NEURON_PROCESS_TAG": Path(scratch).parent.name[:255],  # no case's: two may share a process
                 "NEURON_LAUNCH_BLOCKING": "0", "NEURON_RT_LOG_LOCATION": "console", "NEURON_RT_LOG_LEVEL": "ERROR",
-                "NEURON_RT_STOCHASTIC_ROUNDING_EN": "0"} | threads | _core_variables(case) | (
+                "NEURON_RT_STOCHASTIC_ROUNDING_EN": "0"} | threads | self._core_variables(case) | (
                     own(case, folder) if own else {})
 
     def cc_flags(self, case: Case) -> str:
@@ -159,6 +160,24 @@ class NeuronBackend:
     def explain(self, text: str) -> tuple[str, str] | None:
         return errors.explain(text, busy=self._busy, chip=self._chip)
 
+    def _core_variables(self, case: Case) -> dict[str, str]:
+        """Which cores, and how many physical ones each is of; a process that is not told takes all there are.
+
+        A rank of a parallel case takes the one of its own number, counted from the first of those asked for.
+        Ranks that work together on XLA are each told of all: torch_xla picks by LOCAL_RANK, and refuses a list
+        that is not as long as there are processes (torch_xla 2.9, _internal/neuron_utils.py).
+        """
+        count, which = _cores(case.backend_options.get("cores"))
+        rank = os.environ.get("LOCAL_RANK", "") if case.ranks > 1 else ""
+        if rank.isdigit():
+            first = int(which.partition("-")[0] if which else 0)
+            all_of_them = self.flavour.name == "xla" and load_scenario(case.scenario).together
+            which = f"{first}-{first + case.ranks - 1}" if all_of_them else str(first + int(rank))
+        cores = {"NEURON_RT_VISIBLE_CORES": which} if which else {"NEURON_RT_NUM_CORES": str(count or 1)}
+        lnc = case.backend_options.get("lnc")
+        joined = {} if lnc is None else {"NEURON_LOGICAL_NC_CONFIG": str(lnc), "NEURON_RT_VIRTUAL_CORE_SIZE": str(lnc)}
+        return cores | joined
+
     def _native(self, case: Case, folder: Path) -> dict[str, str]:
         """Variables of TorchNeuron. Fallback of whole graphs to the CPU is off; that of operators is counted."""
         level = case.backend_options.get("optlevel") or OPTLEVEL["native"]
@@ -183,8 +202,7 @@ class NeuronBackend:
         if asked is not None:
             return str(asked)
         if self.flavour.name == "xla":
-            plain = case.task == "inference" and case.scenario != "generation"
-            return "trace" if plain and case.compile != "off" else "lazy"
+            return "lazy" if _untraceable(case) or case.compile == "off" else "trace"
         return "eager" if case.compile == "off" else "compile"
 
     def _wrong_dtype(self, case: Case) -> str | None:
@@ -214,12 +232,15 @@ class NeuronBackend:
             return f"mode={mode} and --{'no-' if case.compile == 'off' else ''}compile contradict each other"
         if mode == "compile" and case.parallelism.startswith("fsdp"):
             return "a model in shards is no one graph, as Neuron's compiler wants it: pass --no-compile or --shard none"
-        if mode == "trace" and (case.task == "training" or case.scenario == "generation"):
-            return "a traced graph neither trains nor keeps state between calls: use mode=lazy"
+        if name == "xla" and case.parallelism.startswith("fsdp"):
+            return "parameters are not sharded over devices of torch_xla here: use --shard none"
+        if mode == "trace" and _untraceable(case):
+            return "a traced graph neither trains, nor keeps state between calls, nor exchanges tensors: use mode=lazy"
         if count is None:
             return f"cores={options['cores']!r} is neither a number of cores nor a range such as 4-7"
-        if count > 1 and mode != "trace" and not case.parallelism.endswith(f"={count}"):
-            return f"a process computes on one core in mode {mode}: use --parallelism dp={count}, or mode=trace on XLA"
+        if count > 1 and case.ranks not in ((1, count) if mode == "trace" else (count,)):
+            return (f"cores={options['cores']!r} is {count} cores for {case.ranks} process(es) of one each: use "
+                    f"--parallelism dp={count}, or mode=trace on XLA, where one process splits its batch")
         if options.get("lnc") not in (None, 1, 2):
             return f"lnc={options['lnc']!r} is neither 1 nor 2"
         if options.get("lnc") is not None and kind not in (None, *neuron.JOINS_CORES):
@@ -276,19 +297,9 @@ class NeuronBackend:
                                 str(self._root / neuron.TOOLS)])
 
 
-def _core_variables(case: Case) -> dict[str, str]:
-    """Which cores, and how many physical ones each is of; a process that is not told takes all there are.
-
-    A rank of a parallel case takes the one of its own number, counted from the first of those asked for.
-    """
-    count, which = _cores(case.backend_options.get("cores"))
-    rank = os.environ.get("LOCAL_RANK", "") if case.parallelism != "dp=1" else ""
-    if rank.isdigit():
-        which = str(int(which.partition("-")[0] if which else 0) + int(rank))
-    cores = {"NEURON_RT_VISIBLE_CORES": which} if which else {"NEURON_RT_NUM_CORES": str(count or 1)}
-    lnc = case.backend_options.get("lnc")
-    joined = {} if lnc is None else {"NEURON_LOGICAL_NC_CONFIG": str(lnc), "NEURON_RT_VIRTUAL_CORE_SIZE": str(lnc)}
-    return cores | joined
+def _untraceable(case: Case) -> bool:
+    """Whether a case is beyond a graph that is traced once: it trains, keeps state, or exchanges tensors."""
+    return case.task == "training" or case.scenario in ("generation", "collective")
 
 
 def _cores(option: Scalar) -> tuple[int | None, str | None]:

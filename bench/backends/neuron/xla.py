@@ -101,7 +101,7 @@ class TraceDevice(EagerDevice):
                                             "--backend-option mode=lazy")
         self._package = _package()
         self._facts, self._driver = facts(flavour), _Driver()
-        self._cores = _how_many(settings.get("cores"))
+        self._cores = _how_many(settings.get("cores")) if case.ranks == 1 else 1
         self.compiler_args = [flag for flag in shlex.split(os.environ.get("NEURON_CC_FLAGS", ""))
                               if not flag.startswith(NOT_THE_COMPILERS)]
         self._traced = self._loaded = 0
