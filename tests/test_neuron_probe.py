@@ -446,3 +446,24 @@ def test_a_logical_core_is_one_physical_core_where_none_can_be_joined(
     assert facts(XLA, machine(tmp_path, chip="Trainium1"))["lnc"] == 1
     monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", "1")
     assert facts(NATIVE, machine(tmp_path / "other", chip="Trainium2"))["lnc"] == 1
+
+
+@pytest.mark.parametrize(("lnc", "cores"), [(None, 4), ("2", 4), ("1", 8)])
+def test_the_machine_s_cores_are_counted_as_this_process_joins_them(
+        tmp_path: Path, tools: Callable[..., None], monkeypatch: pytest.MonkeyPatch, lnc: str | None,
+        cores: int) -> None:
+    tools("neuron-ls-trn2.json")  # it shows 4 logical cores of 2 physical ones each
+    if lnc:
+        monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", lnc)
+    found = facts(NATIVE, machine(tmp_path))
+    assert found["cores_here"] == cores
+    assert found["lnc"] == int(lnc or 2)
+
+
+@pytest.mark.parametrize("name", ["NEURON_RT_INSPECT_ENABLE", "TORCH_NEURONX_COMPILE_ONLY",
+                                  "TORCH_NEURONX_ENABLE_STACK_TRACE", "NEURON_PLATFORM_TARGET_OVERRIDE"])
+def test_an_inherited_variable_that_changes_what_runs_or_how_fast_is_kept(
+        tmp_path: Path, tools: Callable[..., None], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    tools(None)
+    monkeypatch.setenv(name, "1")
+    assert facts(NATIVE, machine(tmp_path))["flags"][name] == "1"

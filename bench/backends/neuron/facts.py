@@ -19,10 +19,13 @@ PACKAGES = ("torch", "torch-neuronx", "neuronx-cc", "libneuronxla", "nki", "torc
 SYSTEM_PACKAGES = {"runtime": "aws-neuronx-runtime-lib", "collectives": "aws-neuronx-collectives",
                    "tools": "aws-neuronx-tools"}
 FLAGS = ("NEURON_CC_FLAGS", "NEURON_COMPILER_OPT_LEVEL", "NEURON_LAUNCH_BLOCKING", "NEURON_LOGICAL_NC_CONFIG",
-         "NEURON_RT_NUM_CORES", "NEURON_RT_VISIBLE_CORES", "NEURON_RT_STOCHASTIC_ROUNDING_EN",
-         "NEURON_RT_EXEC_TIMEOUT", "PJRT_DEVICE", "TORCH_NEURONX_DISABLE_FALLBACK_EXECUTION",
+         "NEURON_PLATFORM_TARGET_OVERRIDE", "NEURON_RT_NUM_CORES", "NEURON_RT_VISIBLE_CORES",
+         "NEURON_RT_STOCHASTIC_ROUNDING_EN", "NEURON_RT_EXEC_TIMEOUT", "NEURON_RT_ALLOW_LEGACY_NEFF",
+         "NEURON_RT_INSPECT_ENABLE", "NEURON_RT_INSPECT_DEVICE_PROFILE", "PJRT_DEVICE", "XLA_IR_DEBUG", "XLA_HLO_DEBUG",
+         "TORCH_NEURONX_COMPILE_ONLY", "TORCH_NEURONX_DISABLE_FALLBACK_EXECUTION",
          "TORCH_NEURONX_DYNAMO_DISABLE_CPU_AUTOCOPY", "TORCH_NEURONX_FALLBACK_ONLY_FOR_UNIMPLEMENTED_OPS",
          "TORCH_NEURONX_ENABLE_ASYNC_NRT", "TORCH_NEURONX_ENABLE_NKI_SDPA", "TORCH_NEURONX_ENABLE_CONCATENATION",
+         "TORCH_NEURONX_ENABLE_STACK_TRACE", "TORCH_NEURONX_PRESERVE_COMPILATION_ARTIFACTS",
          "TORCH_NEURONX_RETAIN_DEVICE_MODE")
 """Variables that change what is run or how fast: those that are set are kept. None names a host or a user."""
 
@@ -44,20 +47,27 @@ def facts(flavour: Flavour, root: Path = ROOT) -> dict[str, Any]:
     folders, installed = neuron.sysfs_devices(root), neuron.installed()
     lnc, no_lnc = _lnc(kind, devices)
     driver = neuron.driver_version(root)
-    known = [one.cores for one in devices if one.cores is not None]
+    cores = _logical_cores(devices, lnc)
     stand_in = f"stand-in torch-neuronx {flavour.version}"
     found = {
         "name": stand_in if flavour.emulated else chip_of(kind).name if kind else None, "chip": kind,
-        "chips_here": len(devices) or len(folders) or None, "cores_here": sum(known) if known else None, "lnc": lnc,
+        "chips_here": len(devices) or len(folders) or None, "cores_here": cores, "lnc": lnc,
         "flavour": flavour.name, "packages": {name: package_version(name) for name in PACKAGES}, "driver": driver,
         **{key: installed.get(name) for key, name in SYSTEM_PACKAGES.items()},
         "visible_cores": os.environ.get("NEURON_RT_VISIBLE_CORES"),
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ}}
-    reasons = {"chip": source, "name": source, "lnc": no_lnc, "cores_here": unlisted, "chips_here": unlisted,
+    reasons = {"chip": source, "name": source, "lnc": no_lnc, "cores_here": unlisted or "neuron-ls does not say",
+               "chips_here": unlisted,
                "driver": f"no /{neuron.DRIVER}",
                "visible_cores": "NEURON_RT_VISIBLE_CORES is not set: the runtime takes free ones",
                **{key: f"neither dpkg nor rpm knows {name}" for key, name in SYSTEM_PACKAGES.items()}}
     return found | {"unknown": {name: reason for name, reason in reasons.items() if found[name] is None}}
+
+
+def _logical_cores(devices: list[neuron.NeuronDevice], lnc: int | None) -> int | None:
+    """Logical cores of the machine as this process has them: it may be told another LNC than neuron-ls shows."""
+    known = [one.cores * one.lnc // lnc if lnc and one.lnc else one.cores for one in devices if one.cores is not None]
+    return sum(known) if known else None
 
 
 def _lnc(kind: str | None, devices: list[neuron.NeuronDevice]) -> tuple[int | None, str]:
