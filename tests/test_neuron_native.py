@@ -121,14 +121,14 @@ def test_the_first_process_compiles_cold_and_the_next_one_warm(emulator: Variabl
     assert record.settings["compile"] == "neuron"
 
 
-def test_operators_that_fall_back_are_counted_over_the_timed_part_and_warned_of(emulator: Variables,
-                                                                               tmp_path: Path) -> None:
+def test_operators_that_fall_back_in_the_timed_part_are_named_and_warned_of(emulator: Variables,
+                                                                           tmp_path: Path) -> None:
     model = workload_file(tmp_path, "WORKLOAD = W")
     record, = trnbench_run(emulator, tmp_path / "results", "--workload-file", model, "--no-compile",
                            NEURON_EMU_FALLBACK="aten::relu,aten::cos")
-    steps = sum(record.samples["steps_per_round"][0] for _ in record.samples["children"][0])
     assert (record.status, record.reasons) == ("valid", ())
-    assert record.fallbacks == {"operators": {"aten::relu": steps}, "runs": steps}
+    assert record.fallbacks == {"operators": {"aten::relu": None}, "runs": None,
+                                "reason": "torch-neuronx says which operators fell back, and not how often"}
     assert any("1 operator(s) fell back to the CPU in the timed part (aten::relu)" in text
                for text in record.warnings)
 
@@ -227,7 +227,7 @@ def test_the_machine_s_tools_are_read_during_the_timed_part(emulator: Variables,
     record, = trnbench_run(
         emulator, tmp_path / "results", "--workload-file", model, "--no-compile",
         PATH=f"{TOOLS}{os.pathsep}{os.environ['PATH']}", FAKE_NEURON_LS=str(SAMPLES / "neuron-ls-trn2.json"),
-        FAKE_NEURON_MONITOR=str(SAMPLES / "neuron-monitor-trn2.jsonl"))
+        FAKE_NEURON_MONITOR=str(SAMPLES / "neuron-monitor-sound.jsonl"))
     device = record.device
     assert (device["chip"], device["lnc"], device["chips"], device["cores"]) == ("trainium2", 2, 1, 1)
     assert device["monitor"]["utilization_percent"]

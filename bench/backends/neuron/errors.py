@@ -3,7 +3,8 @@
 Rows are tried from the top and the first that fits wins, so a compiler's own code stands above the wrappers that
 pass it on. Written against the documentation and source of SDK 2.33; not run on Neuron hardware by us.
 Sources: AWS Neuron documentation, runtime troubleshooting, compiler error codes, setup and torch troubleshooting
-(2.32, 2.33); texts of the native flavour from its source before the release (0.1.0).
+(2.32, 2.33); texts of the native flavour from its source before the release (0.1.0; in NeuronCompiler.cpp a
+compiler that is killed has exit code 0 and leaves no file), of the XLA flavour from that of torch-neuronx 1.13.
 """
 
 from __future__ import annotations
@@ -58,15 +59,25 @@ def _status(*numbers: str) -> str:
 def explain(text: str, *, busy: Fact = lambda: None, chip: Fact = lambda: None) -> tuple[str, str] | None:
     """Return (status, what to tell the user) for an error's text or a dead child's last lines; None: not known.
 
-    `busy` says who holds the cores and `chip` which chip this is; they are asked only where it matters.
+    `busy` says who holds the cores and `chip` which chip this is; they are asked only where it matters. Where the
+    text names the compiler's log, so do the words.
     """
+    row, line = row_of(text)
+    if row is None:
+        return None
+    seen = _Seen(text, line, busy, chip)
+    log = seen.first(r"([^\s'\"=]*log-neuron-cc[^\s'\"]*\.txt|[^\s'\"=]*neuronxcc-\S+?\.log)\b")
+    return row.status, row.say(seen) + (f" (the compiler's log: {log})" if log else "")
+
+
+def row_of(text: str) -> tuple[Row | None, str]:
+    """Return the first row that fits a text, or None, and the line that it was found in."""
     for row in ROWS:
         found = re.search("|".join(f"(?:{pattern})" for pattern in row.patterns), text, re.IGNORECASE | re.MULTILINE)
         if found:
             start = text.rfind("\n", 0, found.start()) + 1
-            line = text[start:].partition("\n")[0].strip()[:300]
-            return row.status, row.say(_Seen(text, line, busy, chip))
-    return None
+            return row, text[start:].partition("\n")[0].strip()[:300]
+    return None, ""
 
 
 def _driver(seen: _Seen) -> str:
@@ -112,7 +123,8 @@ def _bytes(text: str) -> str:
 
 
 def _host(seen: _Seen) -> str:
-    return "host memory ran out, often neuronx-cc's: use an instance with more, or a smaller model or batch"
+    return ("host memory ran out, often neuronx-cc's (or something else killed it): use an instance with more, or a "
+            f"smaller model or batch: {seen.line}")
 
 
 def _dynamic(seen: _Seen) -> str:
@@ -139,8 +151,7 @@ def _unsupported(seen: _Seen) -> str:
 
 
 def _crash(seen: _Seen) -> str:
-    log = seen.first(r"(\S+\.(?:log|txt)\b)") or seen.first(r"(\S*neuronxcc-\S+)")
-    return f"neuronx-cc failed ({seen.code}){f', its log is {log}' if log else ''}: {seen.line}"
+    return f"neuronx-cc failed ({seen.code}): {seen.line}"
 
 
 ROWS = (
@@ -154,7 +165,9 @@ ROWS = (
                      r"multiple backend fallbacks.*PrivateUse1"), "failed",
         lambda seen: "the installed packages do not fit: Trn2 and Trn3 need torch-neuronx 2.13 or 2.14 with torch of "
                      f"the same number, Inf2 and Trn1 need 2.9: {seen.line}"),
-    Row("compiler not found", (r"neuronx-cc\b.{0,12}not (found|on PATH)", r"No such file or directory: '?neuronx-cc"),
+    Row("compiler not found", (r"neuronx-cc\b.{0,12}not (found|on PATH)", r"No such file or directory: '?neuronx-cc",
+                               r"neuronx-cc compiler binary does not exist",
+                               r"\(neuronx-cc compilation\) with exit code 127\b"),
         "failed", lambda seen: "the compiler neuronx-cc is not on PATH: install it from AWS's index"),
     Row("cores busy", (r"Neuron ?Core\(s\) not available", r"NeuronCores? not available", r"\bret=-16\b",
                        _status("1005"), r"NC_BUSY"), "failed", _held),
@@ -166,7 +179,9 @@ ROWS = (
         "oom", _oom),
     Row("out of device memory, compiling", (r"NCC_EOOM00[12]", r"NCC_EVRF009", r"NCC_EXSP001",
                                             r"Maximum peak HBM usage of .* exceeds"), "oom", _oom_compile),
-    Row("out of host memory", (r"exit(ed)? (with )?(code |status )?137\b", r"^(.*\W)?Killed$", _status("11")),
+    Row("out of host memory", (r"exit(ed)? (with )?(code |status )?137\b", r"^(.*\W)?Killed$", _status("11"),
+                               r"\[F137\]", r"neuronx-cc\b.{0,12}forcibly killed", r"neuronx-cc failed with -9\b",
+                               r"died with <Signals\.SIGKILL", r"Failed to read compiled NEFF file"),
         "oom", _host),
     Row("dynamic shape", (r"NCC_EMOD025", r"recompile_limit", r"dynamic=True", r"PendingUnbackedSymbolNotFound"),
         "unsupported", _dynamic),
@@ -175,13 +190,15 @@ ROWS = (
     Row("graph break", (r"_dynamo\.exc\.Unsupported",), "unsupported",
         lambda seen: "the model is not one graph, which the compiler asks for: pass --no-compile, or mend the model: "
                      f"{seen.line}"),
-    Row("graph too large", (r"NCC_EVRF007", r"NCC_EBVF030", r"NCC_EXTP004"), "unsupported",
+    Row("graph too large", (r"NCC_EVRF007", r"NCC_EBVF030", r"NCC_EXTP004", r"NCC_IXTP002"), "unsupported",
         lambda seen: f"the graph has too many instructions ({seen.code}): try a smaller batch or sequence"),
     Row("LNC mismatch", (r"NCC_EARG001",), "failed",
         lambda seen: "the compiler's --lnc and NEURON_LOGICAL_NC_CONFIG differ (NCC_EARG001): pass --backend-option "
                      "lnc=1 or lnc=2, which sets both"),
     Row("compiler crash", (r"NCC_I[A-Z]+\d+", r"Compilation error occurred on Neuron for operation=",
-                           r"COMPILATION FAILED"), "failed", _crash),
+                           r"COMPILATION FAILED", r"\(neuronx-cc compilation\) with exit code",
+                           r"neuronx-cc failed with -?\d+", r"neuronx-cc\b.*returned non-zero exit status",
+                           r"neuronx-cc terminated abnormally"), "failed", _crash),
     Row("failed compile in the cache", (r"Got a cached failed neff",), "failed",
         lambda seen: "the cache holds a compile that failed: pass --backend-option cache=cold, or "
                      "cc_flags=--retry_failed_compilation"),
@@ -191,9 +208,11 @@ ROWS = (
     Row("timeout", (r"execution timeout", _status("5"), r"missing collectives status"), "timeout",
         lambda seen: "the device gave no answer in time; with several processes one of them may have died: "
                      f"{seen.line}"),
-    Row("numerical", (_status("1003"), r"completed_with_num_err\W{1,4}[1-9]"), "failed",
-        lambda seen: "a numerical error (NaN) on the device; on Trn1 and Inf2 it stays until the process ends"),
-    Row("hardware", (r"NEURON_HW_ERR", r"\bHW_ERROR\b", _status("6", "101", "120[0-6]")), "failed",
+    Row("numerical", (_status("1003"), r"\b(\w*num_err\w*|numerical) rose by"), "failed",
+        lambda seen: "a numerical error (NaN) on the device; on Trn1 and Inf2 it stays until the process ends: "
+                     f"{seen.line}"),
+    Row("hardware", (r"\b(NEURON|NRT)_(\w+_)?HW_ERR", r"\bHW_ERROR\b",
+                     r"\b(\w*uncorrected|hw_error\w*|hardware) rose by", _status("6", "101", "120[0-6]")), "failed",
         lambda seen: f"a hardware fault: reboot or replace the instance: {seen.line}"),
     Row("network", (r"Error opening libnccom\.so", r"Ofi plugin is not installed or EFA is not enabled",
                     r"OFI plugin initNet\(\) failed"), "failed",

@@ -16,7 +16,6 @@ import math
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,7 @@ class NativeDevice(EagerDevice):
         self._found_cache = bool(folder.name) and folder.is_dir() and any(folder.iterdir())
         self._metrics = _metrics()
         self._proof, self._watch = _Proof(self), Watch()
-        self._fallbacks: dict[str, int] | None = None
+        self._fallbacks: list[str] | None = None
         torch.neuron.synchronize()
         self._baseline_bytes = int(torch.neuron.memory_allocated())
 
@@ -138,11 +137,14 @@ class NativeDevice(EagerDevice):
         self._watch.start()
 
     def peak_memory_bytes(self) -> tuple[int | None, str]:
-        """Peak of tensors, of the one core; also keeps what fell back, as this ends the timed part."""
+        """Peak of tensors, of the one core; also keeps what fell back, as this ends the timed part.
+
+        CaseFailed where the device was at fault meanwhile.
+        """
         torch.neuron.synchronize()
-        self._watch.stop()
+        self._watch.end()
         if hasattr(self._package, "get_fallback_ops"):
-            self._fallbacks = dict(Counter(map(str, self._package.get_fallback_ops())))
+            self._fallbacks = sorted(set(map(str, self._package.get_fallback_ops())))
         peak = int(torch.neuron.max_memory_allocated()) - self._baseline_bytes
         return max(0, peak), ("torch.neuron.max_memory_allocated of the timed part: tensors alone; programs and "
                               "scratch space are in device.sysfs_peak_bytes")
@@ -195,15 +197,16 @@ class NativeDevice(EagerDevice):
         return "warm" if programs.get("loaded", 0) > programs.get("compiled", 0) else "cold"
 
     def _fallen(self) -> dict[str, Any]:
-        """Operators that ran on the CPU in the timed part."""
+        """Operators that ran on the CPU in the timed part: which, as the package keeps a set of names."""
         if self._fallbacks is None:
             return {"operators": None, "reason": "this torch-neuronx has no get_fallback_ops()"}
-        return {"operators": self._fallbacks, "runs": sum(self._fallbacks.values())} if self._fallbacks else {}
+        return {"operators": dict.fromkeys(self._fallbacks), "runs": None,
+                "reason": "torch-neuronx says which operators fell back, and not how often"} if self._fallbacks else {}
 
     def _warnings(self) -> list[str]:
         warnings = []
         if self._fallbacks:
-            names = ", ".join(sorted(self._fallbacks)[:5])
+            names = ", ".join(self._fallbacks[:5])
             warnings.append(f"{len(self._fallbacks)} operator(s) fell back to the CPU in the timed part ({names}): "
                             "this is no measurement of the Neuron device alone")
         if not self._programs():
@@ -215,25 +218,29 @@ class NativeDevice(EagerDevice):
 
 
 class _Proof:
-    """Holds the device's wait against a read-back of one element of what was computed."""
+    """Holds the device's wait against a read-back of one element of what was computed.
+
+    Of each prepared program by itself: the canary's, which run first, say nothing of the case's.
+    """
 
     def __init__(self, device: NativeDevice) -> None:
         self._device = device
         self._output: Tensor | None = None  # held only until it is read: it is memory
-        self._called_ns, self._left = 0, 0
-        self._unwaited: list[bool] = []
+        self._called_ns = 0
+        self._waits: list[bool] = []  # of the program that made the output: whether each proven wait came too early
         self.early = False
 
     def of(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """`call`, its outputs noted while its waits are to be proven."""
-        self._left, self._unwaited = PROOFS, []
+        waits: list[bool] = []
 
         def noted_call(*inputs: Tensor) -> Any:
-            if not (self._left or self.early):
+            if len(waits) == PROOFS and not self.early:
                 return call(*inputs)
             self._called_ns = time.perf_counter_ns()
             output = call(*inputs)
             self._output = output[0] if isinstance(output, (tuple, list)) else output
+            self._waits = waits
             return output
 
         return noted_call
@@ -246,14 +253,13 @@ class _Proof:
         torch.neuron.synchronize()  # for the slice, should it be work; a wait that waits for nothing stays one
         waited_ns = time.perf_counter_ns()
         self._device.read(first)
-        if self._left:
-            self._left -= 1
+        if len(self._waits) < PROOFS:
             read_ns = time.perf_counter_ns()
             self._device.read(first)
             unwaited_ns = 2 * read_ns - waited_ns - time.perf_counter_ns()
             whole_ns = read_ns - self._called_ns
-            self._unwaited.append(unwaited_ns > max(UNWAITED_SHARE * whole_ns, UNWAITED_LEAST_NS))
-            self.early = self.early or (not self._left and all(self._unwaited))
+            self._waits.append(unwaited_ns > max(UNWAITED_SHARE * whole_ns, UNWAITED_LEAST_NS))
+            self.early = self.early or (len(self._waits) == PROOFS and all(self._waits))
         self._output = None
 
 

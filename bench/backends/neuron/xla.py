@@ -207,8 +207,11 @@ class _Driver:
         self.watch.start()
 
     def peak_bytes(self) -> tuple[int | None, str]:
-        """End the watch; return the peaks of the cores whose peak rose since this was made: others are not ours."""
-        self.watch.stop()
+        """End the watch; return the peaks of the cores whose peak rose since this was made: others are not ours.
+
+        CaseFailed where the device was at fault meanwhile.
+        """
+        self.watch.end()
         if not self._before:
             return None, "the Neuron driver shows no memory statistics here"
         risen = [peak for core, peak in self._peaks().items() if peak > self._before.get(core, 0)]

@@ -10,9 +10,11 @@ as environment variables, read when torch is imported:
     NEURON_EMU_CORES        logical cores that exist (2); NEURON_RT_VISIBLE_CORES / _NUM_CORES choose
     NEURON_EMU_HBM_BYTES    memory of a core (16 GiB); beyond it RuntimeError in the runtime's words
     NEURON_EMU_OP_US        device time of an operator or a graph (0): the queue is real, work is done at once
-    NEURON_EMU_EARLY_WAIT   1: synchronize() returns at once
+    NEURON_EMU_EARLY_WAIT   microseconds after which synchronize() returns, whatever is still to be done
     NEURON_EMU_COMPILE_US   what compiling one new program costs (0): an operator of new shapes, or a graph
     NEURON_EMU_FALLBACK     operators that get_fallback_ops() reports, e.g. aten::gelu,aten::mm
+    NEURON_EMU_FAULT        where:text, an error in the runtime's words: at import, compile or wait; where `abort`, the
+                            text goes to stderr and the process dies at the first wait; `hang`: it waits for ever
     NEURON_EMU_BUILD        where the two built libraries go (~/.cache/trnbench-neuron-emulator)
 """
 from __future__ import annotations
@@ -28,8 +30,9 @@ def _autoload() -> None:
 # After `_autoload`: where a user imports this package first, torch asks for it half-way through.
 import torch  # noqa: E402
 
-from torch_neuronx import _build  # noqa: E402
+from torch_neuronx import _build, _fault  # noqa: E402
 
+_fault.at("import")
 _build.load_device()
 torch.utils.rename_privateuse1_backend("neuron")
 

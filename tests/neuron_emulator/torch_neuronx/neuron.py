@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from types import SimpleNamespace
 
 import torch
+
+from torch_neuronx import _fault
 
 _ops = torch.ops.neuron_emu
 
@@ -71,8 +74,14 @@ def get_device_properties(device=None):
 
 
 def synchronize(device=None) -> None:
-    if os.environ.get("NEURON_EMU_EARLY_WAIT") != "1":
+    _fault.at("wait")
+    limit = os.environ.get("NEURON_EMU_EARLY_WAIT")
+    if limit is None:
         torch.accelerator.synchronize(_index(device))
+        return
+    until_s = time.perf_counter() + float(limit) / 1e6
+    while not current_stream(device).query() and time.perf_counter() < until_s:
+        time.sleep(1e-4)
 
 
 # ---------------------------------------------------------------- streams and events
@@ -181,12 +190,12 @@ def is_bf16_supported() -> bool:
 
 
 def get_executed_ops() -> list[str]:
-    """Names of the operators that ran on the device, one entry a run."""
+    """Names of the operators that ran on the device, each once however often it ran."""
     return _ran(fallback=False)
 
 
 def get_fallback_ops() -> list[str]:
-    """Names of the operators that ran on the CPU: those that NEURON_EMU_FALLBACK says, one entry a run."""
+    """Names of the operators that ran on the CPU: those that NEURON_EMU_FALLBACK says, each once."""
     return _ran(fallback=True)
 
 
@@ -196,8 +205,7 @@ def clear_op_tracking() -> None:
 
 def _ran(*, fallback: bool) -> list[str]:
     marked = os.environ.get("NEURON_EMU_FALLBACK", "").split(",")
-    return [name for name, times in sorted(_ops.op_counts().items()) if (name in marked) == fallback
-            for _ in range(times)]
+    return [name for name in _ops.op_counts() if (name in marked) == fallback]
 
 
 # ---------------------------------------------------------------- controls, which the real device has not

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch._dynamo.device_interface import DeviceInterface, register_interface_for_device
 
+from torch_neuronx import _fault
+
 _ops = torch.ops.neuron_emu
 
 
@@ -37,6 +39,7 @@ def neuron_backend(graph: torch.fx.GraphModule, example_inputs, *, options=None,
         def compile_graph(graph: torch.fx.GraphModule, inputs):
             shapes = [(tuple(x.shape), x.dtype) for x in inputs if isinstance(x, torch.Tensor)]
             identity = hashlib.sha256(f"{graph.code}{shapes}".encode()).hexdigest()[:15]
+            _fault.at("compile")
             _ops.obtain_program(int(identity, 16))
             compiled.append(Compiled(identity, f"{name}_{direction}", name, len(graph.graph.nodes)))
 
