@@ -27,7 +27,7 @@ from bench.record import PHASES, Metric, Record, RecordError
 from bench.registry import load_backend
 from bench.scaling import Find, with_scaling
 
-STDERR_LINES = 40
+STDERR_LINES = 200
 HOST_OOM = ("MemoryError", "can't allocate memory", "std::bad_alloc")  # Python's, torch's, C++'s
 SMALLER = "try a smaller --batch-size or --size"
 Tell = Callable[[str], None]
@@ -183,8 +183,10 @@ def ask(request: dict[str, Any], case: Case, session: Session, settings: Mapping
 
     if result is None:
         result = _died(answer, effort.timeout_s, explain)
-    elif result["status"] == "failed" and (known := explain(f"{result['reason']}\n{answer['stderr']}")):
-        result |= {"status": known[0], "reason": known[1]}
+    elif result["status"] != "valid":
+        result |= {"stderr": answer["stderr"].strip()}
+        if result["status"] == "failed" and (known := explain("\n".join([*_said(result), answer["stderr"]]))):
+            result |= {"status": known[0], "reason": known[1]}
     return result | {"wall_s": answer["wall_s"], "phases_s": result.get("phases_s", {})}
 
 
@@ -264,6 +266,13 @@ def _environment() -> dict[str, str]:
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     return os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
                          "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
+
+
+def _said(result: Mapping[str, Any]) -> list[str]:
+    """A failed child's reason, and the exceptions that its own came from: what torch wraps says more than torch."""
+    raised = [line for line in result.get("traceback", "").splitlines()
+              if line[:1].strip() and line != "Traceback (most recent call last):"]
+    return [result["reason"], *raised]
 
 
 def _died(answer: dict[str, Any], timeout_s: float,
