@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from bench.cli.doctor import command as doctor
 from bench.machine import cloud, describe
 from bench.machine.cloud import AZURE_TAG, instance
+from tests.commandline import trnbench
 from tests.fakes.metadata_server import MetadataServer
 
 DMI = {"aws": {"sys_vendor": "Amazon EC2", "board_vendor": "Amazon EC2", "product_name": "trn2.48xlarge",
@@ -301,10 +300,10 @@ def test_doctor_tells_type_region_lifecycle_and_source(monkeypatch: pytest.Monke
     facts = {"provider": "aws", "type": "trn2.48xlarge", "region": "us-east-2", "zone": None, "lifecycle": "spot",
              "accelerator_type": None, "source": "aws-imdsv2", "reason": None}
     monkeypatch.setattr(cloud, "instance", lambda *_, **__: facts)
-    shown = CliRunner().invoke(doctor, ["--quick"])
+    shown = trnbench("doctor", "--quick")
     assert "instance: trn2.48xlarge in us-east-2, spot (aws-imdsv2)" in shown.output
 
 
 def test_doctor_says_why_the_instance_is_unknown() -> None:
-    shown = CliRunner().invoke(doctor, ["--quick", "--instance-type", "none"])
+    shown = trnbench("doctor", "--quick", "--instance-type", "none")
     assert "instance: unknown: --instance-type none: nobody was asked" in shown.output

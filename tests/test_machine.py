@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from bench.catalog.chips import chip as chip_of
 from bench.catalog.chips import chip_id_of
-from bench.cli.doctor import command as doctor_command
 from bench.errors import BenchError
 from bench.machine import describe, tool, usable_cores
 from bench.machine.accelerators import AMAZON, GOOGLE, NEURON, TPUS, accelerators
@@ -28,6 +26,7 @@ from bench.machine.files import cpu_list
 from bench.machine.memory import host_memory, peak_rss_bytes, reset_peak, rss_bytes
 from bench.machine.noise import load_noise_floor, save_noise_floor, state_file
 from bench.machine.software import package_version, software, system
+from tests.commandline import trnbench
 from tests.fakes.neuron_machine import machine as neuron_machine
 from tests.fakes.nvml import GIB, FakeGpu, FakeNvml
 
@@ -768,7 +767,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch, root: Path) -> str:
     """What `doctor --quick` prints of a machine of which `root` holds the files."""
     about = describe(root, instance_type="none")
     monkeypatch.setattr("bench.machine.describe", lambda **_: about)
-    return CliRunner().invoke(doctor_command, ["--quick"]).output
+    return trnbench("doctor", "--quick").output
 
 
 def test_doctor_says_what_is_plugged_in(tmp_path: Path, nvml: Callable[..., FakeNvml],

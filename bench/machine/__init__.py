@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.machine import cloud
-from bench.machine.accelerators import accelerators
+from bench.machine import accelerators, cloud
 from bench.machine.cpu import cpu, machine_name, usable_cores
 from bench.machine.files import ROOT
 from bench.machine.memory import host_memory
@@ -25,6 +24,6 @@ def describe(root: Path = ROOT, *, instance_type: str | None = None) -> dict[str
     """
     processor = cpu(root)
     name = machine_name(processor)
-    return {"name": name, "cpu": processor, "memory": host_memory(root), "accelerators": accelerators(root),
+    return {"name": name, "cpu": processor, "memory": host_memory(root), "accelerators": accelerators.accelerators(root),
             "os": system(root), "software": software(), "instance": cloud.instance(instance_type, root=root),
             "noise_floor": load_noise_floor(name)}
