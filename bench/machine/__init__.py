@@ -24,6 +24,6 @@ def describe(root: Path = ROOT, *, instance_type: str | None = None) -> dict[str
     """
     processor = cpu(root)
     name = machine_name(processor)
-    return {"name": name, "cpu": processor, "memory": host_memory(root), "accelerators": accelerators.accelerators(root),
-            "os": system(root), "software": software(), "instance": cloud.instance(instance_type, root=root),
-            "noise_floor": load_noise_floor(name)}
+    return {"name": name, "cpu": processor, "memory": host_memory(root),
+            "accelerators": accelerators.accelerators(root), "os": system(root), "software": software(),
+            "instance": cloud.instance(instance_type, root=root), "noise_floor": load_noise_floor(name)}
