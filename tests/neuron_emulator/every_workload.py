@@ -22,7 +22,7 @@ from bench.suites import everything  # noqa: E402
 from tests.fakes.inprocess import converse_here  # noqa: E402
 
 SKIPPED = ("collectives",)
-"""Needs two devices that exchange tensors."""
+"""Needs two devices that exchange tensors: see test_neuron_faults.py."""
 
 
 def entries() -> list[tuple[str, dict]]:
