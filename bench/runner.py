@@ -22,6 +22,7 @@ from typing import Any
 from bench import machine, parallel
 from bench.case import Case, Effort
 from bench.machine import memory
+from bench.machine.noise import load_noise_floor
 from bench.measure.summarise import metrics_of
 from bench.record import PHASES, Metric, Record, RecordError
 from bench.registry import load_backend
@@ -324,7 +325,8 @@ def _record(case: Case, session: Session, started_at: str, scout: Mapping[str, A
         run_id=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{case.id}-{secrets.token_hex(2)}", case=case,
         started_at=started_at, ended_at=_now(), status=status, reasons=tuple(reasons), warnings=tuple(warnings),
         tier=backend.tier, tool=machine.tool(),
-        machine=session.machine | ({"noise_floor": None} if backend.tier == "emulated" else {}),
+        machine=session.machine | {"noise_floor": None if backend.tier == "emulated" else
+                                   load_noise_floor(session.machine["name"], case.backend)},
         effort=session.effort.to_json(),
         settings=dict(scout["settings"]), tuning=dict(scout.get("tuning", {})),
         phases_s={phase: sum(child["phases_s"].get(phase, 0.0) for child in everyone if "phases_s" in child)

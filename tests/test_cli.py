@@ -427,3 +427,30 @@ def test_auto_says_that_it_measures_the_cpu_beside_an_accelerator_that_no_backen
     assert "plugged in" not in trnbench(*GEMM, "--dry-run", "--backend", "cpu").stderr
     monkeypatch.setattr(seen, "accelerators", lambda: {"kinds": None, "reason": "no PCI bus here"})
     assert "plugged in" not in trnbench(*GEMM, "--dry-run").stderr
+
+
+def test_doctor_tells_the_noise_floor_of_each_backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from bench import machine
+    from bench.machine.noise import save_noise_floor
+
+    monkeypatch.setenv("TRNBENCH_STATE_DIR", str(tmp_path))
+    quick = ("doctor", "--quick", "--instance-type", "none")
+    assert "noise floor: not measured here yet" in trnbench(*quick).stdout
+    save_noise_floor(machine.describe(instance_type="none")["name"], "cpu", 0.0123, "A/A")
+    assert "noise floor: 1.23% on cpu of 20" in trnbench(*quick).stdout
+    floors = {one["backend"]: one["noise_floor"] for one in one_document(trnbench(*quick, "--json").stdout)["backends"]}
+    assert floors["cpu"]["relative"] == 0.0123
+    assert [name for name, floor in floors.items() if floor] == ["cpu"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_doctor_measures_the_noise_of_the_backend_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from bench.cli import doctor
+
+    monkeypatch.setenv("TRNBENCH_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(doctor, "RUN_SECONDS", 0.1)
+    monkeypatch.setattr(doctor, "SHORT_STEP_MS", 0.0)
+    found = one_document(trnbench("doctor", "--backend", "cpu", "--json", "--instance-type", "none").stdout)
+    assert found["timing"]["case"].startswith("gemm:1024")
+    kept, = json.loads((tmp_path / "noise.json").read_text())
+    assert " cpu torch " in kept

@@ -466,9 +466,9 @@ def test_the_report_says_what_was_used_and_how(counters: Open) -> None:
     assert device.peak_memory_bytes()[0] == 5000
     report = device.report()
     about = report["device"]
-    assert {key: about[key] for key in ("kind", "name", "chip", "chips", "cores", "compute_capability", "driver",
-                                        "power_limit_w", "fp32_products", "peak_reserved_bytes")} == {
-        "kind": "cuda", "name": "NVIDIA H200", "chip": "h200-sxm", "chips": 1, "cores": 132,
+    assert {key: about[key] for key in ("kind", "name", "chip", "chips", "multiprocessors", "compute_capability",
+                                        "driver", "power_limit_w", "fp32_products", "peak_reserved_bytes")} == {
+        "kind": "cuda", "name": "NVIDIA H200", "chip": "h200-sxm", "chips": 1, "multiprocessors": 132,
         "compute_capability": "9.0", "driver": "570.86.15", "power_limit_w": 700.0, "fp32_products": "ieee",
         "peak_reserved_bytes": 9000}
     assert report["energy"]["joules"] == pytest.approx(600.0)

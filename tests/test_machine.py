@@ -298,10 +298,10 @@ def test_without_a_checkout_or_without_git_the_commit_is_none(tmp_path: Path,
 
 
 def test_a_noise_floor_is_kept_for_each_machine(own_state: Path) -> None:
-    assert load_noise_floor("a-2cpu") is None
-    save_noise_floor("a-2cpu", 0.02, "A/A, 20 pairs")
-    save_noise_floor("b-4cpu", 0.01, "A/A, 45 pairs")
-    floor = load_noise_floor("a-2cpu")
+    assert load_noise_floor("a-2cpu", "cpu") is None
+    save_noise_floor("a-2cpu", "cpu", 0.02, "A/A, 20 pairs")
+    save_noise_floor("b-4cpu", "cpu", 0.01, "A/A, 45 pairs")
+    floor = load_noise_floor("a-2cpu", "cpu")
     assert floor is not None
     assert (floor["relative"], floor["method"], floor["stale"]) == (0.02, "A/A, 20 pairs", False)
     assert datetime.now(UTC) - datetime.fromisoformat(floor["measured_at"]) < timedelta(minutes=1)
@@ -310,27 +310,32 @@ def test_a_noise_floor_is_kept_for_each_machine(own_state: Path) -> None:
 
 def test_an_old_noise_floor_is_still_given_with_its_date_and_called_stale() -> None:
     then = datetime(2026, 1, 1, tzinfo=UTC)
-    save_noise_floor("a-2cpu", 0.02, "A/A", now=then)
+    save_noise_floor("a-2cpu", "cpu", 0.02, "A/A", now=then)
     for days, stale in ((29, False), (31, True)):
-        floor = load_noise_floor("a-2cpu", now=then + timedelta(days=days))
+        floor = load_noise_floor("a-2cpu", "cpu", now=then + timedelta(days=days))
         assert floor == {"relative": 0.02, "measured_at": "2026-01-01T00:00:00+00:00", "method": "A/A",
                          "stale": stale}
 
 
+def test_a_noise_floor_of_another_backend_is_not_used() -> None:
+    save_noise_floor("a-2cpu", "cuda", 0.001, "A/A")
+    assert load_noise_floor("a-2cpu", "cpu") is None
+
+
 def test_a_noise_floor_of_another_torch_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    save_noise_floor("a-2cpu", 0.02, "A/A")
+    save_noise_floor("a-2cpu", "cpu", 0.02, "A/A")
     monkeypatch.setattr("bench.machine.noise.package_version", lambda _: "99.0")
-    assert load_noise_floor("a-2cpu") is None
+    assert load_noise_floor("a-2cpu", "cpu") is None
 
 
 @pytest.mark.parametrize("text", [
-    "{", "[]", '{"a-2cpu torch X": 5}', '{"a-2cpu torch X": {"relative": "x"}}'])
+    "{", "[]", '{"a-2cpu cpu torch X": 5}', '{"a-2cpu cpu torch X": {"relative": "x"}}'])
 def test_a_broken_state_file_is_no_floor_and_is_made_anew(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.machine.noise.package_version", lambda _: "X")
     state_file().write_text(text)
-    assert load_noise_floor("a-2cpu") is None
-    save_noise_floor("a-2cpu", 0.03, "A/A")
-    assert (load_noise_floor("a-2cpu") or {})["relative"] == 0.03
+    assert load_noise_floor("a-2cpu", "cpu") is None
+    save_noise_floor("a-2cpu", "cpu", 0.03, "A/A")
+    assert (load_noise_floor("a-2cpu", "cpu") or {})["relative"] == 0.03
 
 
 def test_a_state_folder_that_cannot_be_made_is_an_error_that_says_what_to_do(
@@ -338,14 +343,14 @@ def test_a_state_folder_that_cannot_be_made_is_an_error_that_says_what_to_do(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TRNBENCH_STATE_DIR", str(tmp_path / "file/state"))
     with pytest.raises(BenchError, match="TRNBENCH_STATE_DIR"):
-        save_noise_floor("a-2cpu", 0.02, "A/A")
-    assert load_noise_floor("a-2cpu") is None
+        save_noise_floor("a-2cpu", "cpu", 0.02, "A/A")
+    assert load_noise_floor("a-2cpu", "cpu") is None
 
 
 def test_a_noise_floor_must_be_a_finite_fraction() -> None:
     for bad in (float("nan"), float("inf"), -0.1):
         with pytest.raises(ValueError, match="finite"):
-            save_noise_floor("a-2cpu", bad, "A/A")
+            save_noise_floor("a-2cpu", "cpu", bad, "A/A")
 
 
 def test_the_state_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -819,7 +824,7 @@ def test_the_description_is_json_names_no_host_and_is_the_same_each_time() -> No
     assert re.fullmatch(r"[a-z0-9-]+", first["name"])
     text = json.dumps(first, allow_nan=False)
     assert json.loads(text) == first
-    assert set(first) == {"name", "cpu", "memory", "accelerators", "os", "software", "instance", "noise_floor"}
+    assert set(first) == {"name", "cpu", "memory", "accelerators", "os", "software", "instance"}
     assert f'"{platform.node()}"' not in text
 
 
@@ -828,12 +833,6 @@ def test_the_instance_is_what_the_user_says_or_unknown_with_a_reason(amd_vm: Pat
     unknown = describe(amd_vm)["instance"]
     assert unknown["type"] is None
     assert "--instance-type" in unknown["reason"]
-
-
-def test_the_description_holds_the_noise_floor_of_this_machine(amd_vm: Path) -> None:
-    assert describe(amd_vm)["noise_floor"] is None
-    save_noise_floor("amd-epyc-9r14-2cpu", 0.02, "A/A")
-    assert describe(amd_vm)["noise_floor"]["relative"] == 0.02
 
 
 def test_describing_is_quick_and_imports_nothing_heavy() -> None:

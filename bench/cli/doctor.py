@@ -10,11 +10,13 @@ import click
 from bench.errors import NOTHING_VALID, BenchError
 
 if TYPE_CHECKING:
+    from bench.case import Case
     from bench.contracts import Backend
     from bench.record import Record
 
 RUNS = 5
 RUN_SECONDS = 2.0
+SHORT_STEP_MS = 0.5
 
 
 @click.command("doctor")
@@ -39,7 +41,7 @@ def command(ctx: click.Context, backend: str, quick: bool, instance_type: str | 
 
     chosen = None if quick else backend_of(backend)
     about = machine.describe(instance_type=instance_type)
-    found, price = _backends(), _price(about["instance"])
+    found, price = _backends(about["name"]), _price(about["instance"])
     if not as_json:
         backends = [f"backend {b['backend']}: {b['text']}" for b in found]
         for line in [*_machine_lines(about), _price_line(price), *backends]:
@@ -50,13 +52,15 @@ def command(ctx: click.Context, backend: str, quick: bool, instance_type: str | 
     if as_json:
         click.echo(json.dumps(report))
     else:
-        for line in _timing_lines(report["timing"], about):
+        for line in _timing_lines(report["timing"]) if report["timing"] else _floor_lines(found):
             click.echo(line)
     if report["timing"] and report["timing"]["status"] != "valid":
         ctx.exit(NOTHING_VALID)
 
 
-def _backends() -> list[dict[str, Any]]:
+def _backends(machine: str) -> list[dict[str, Any]]:
+    """A row a backend; `noise_floor` is what was kept of one that is here."""
+    from bench.machine.noise import load_noise_floor
     from bench.registry import backend_names, probed
 
     rows = []
@@ -66,23 +70,26 @@ def _backends() -> list[dict[str, Any]]:
         text = (", ".join(str(device["name"]) for device in devices) if probe.available
                 else f"not here: {probe.reason}; {probe.fix}")
         rows.append({"backend": name, "available": probe.available, "devices": devices, "reason": probe.reason,
-                     "fix": probe.fix, "text": text})
+                     "fix": probe.fix, "text": text,
+                     "noise_floor": load_noise_floor(machine, name) if probe.available else None})
     return rows
 
 
 def _timing(backend: Backend, about: dict[str, Any]) -> dict[str, Any]:
-    """Run one case in five children; keep and return the canary, the peak and the noise floor."""
+    """Run one case in five children; keep and return the canary, the peak and the noise floor.
+
+    A step too short to show more than its launch is run anew at the largest size.
+    """
     from bench.case import Effort
     from bench.cli.progress import Progress
     from bench.machine.noise import save_noise_floor
-    from bench.registry import case_for, load_workload
     from bench.runner import Session, run_case
 
-    workload = load_workload("gemm")
-    case = case_for("gemm", workload, backend=backend.name, size="1024", compile="off",
-                    dtype=backend.default_dtype("inference", workload.dtypes))
     session = Session(effort=Effort(repeats=RUNS, max_seconds=RUN_SECONDS), machine=about, tell=Progress(1))
-    record = run_case(case, session)
+    record = run_case(case := _product(backend, "1024"), session)
+    step = record.metric("step_time_ms")
+    if record.status == "valid" and step and step.value and step.value < SHORT_STEP_MS:
+        record = run_case(case := _product(backend, "8192"), session)
     timing: dict[str, Any] = {"status": record.status, "reasons": list(record.reasons), "case": case.label,
                               "settings": record.settings, "canary": record.canary,
                               "warnings": list(record.warnings), "noise_floor": None}
@@ -91,10 +98,21 @@ def _timing(backend: Backend, about: dict[str, Any]) -> dict[str, Any]:
         method = f"standard deviation of the medians of {RUNS} processes, {case.label}"
         timing["noise_floor"] = {"relative": relative, "method": method, "kept_in": None}
         try:
-            timing["noise_floor"]["kept_in"] = str(save_noise_floor(about["name"], relative, method))
+            timing["noise_floor"]["kept_in"] = str(save_noise_floor(about["name"], backend.name, relative,
+                                                                         method))
         except BenchError as error:
             timing["warnings"].append(str(error))
     return timing
+
+
+def _product(backend: Backend, size: str) -> Case:
+    """A matrix product as the backend's users would run it, eagerly where it can be."""
+    from bench.registry import case_for, load_workload
+
+    workload = load_workload("gemm")
+    eager, auto = (case_for("gemm", workload, backend=backend.name, size=size, compile=mode,
+                            dtype=backend.default_dtype("inference", workload.dtypes)) for mode in ("off", "auto"))
+    return auto if backend.refuse(eager) else eager
 
 
 def _floor(record: Record) -> float:
@@ -171,11 +189,15 @@ def _price_line(price: dict[str, Any]) -> str:
     return f"price: {price['usd_per_hour']:g} USD/h {price['basis']} ({price['id']}){f'; {notes}' if notes else ''}"
 
 
-def _timing_lines(timing: dict[str, Any] | None, about: dict[str, Any]) -> list[str]:
-    if timing is None:
-        kept = about["noise_floor"]
-        return ["noise floor: not measured here yet; run `trnbench doctor` without --quick" if kept is None else
-                f"noise floor: {kept['relative']:.2%} of {kept['measured_at']}{' (stale)' if kept['stale'] else ''}"]
+def _floor_lines(backends: list[dict[str, Any]]) -> list[str]:
+    """The noise floors that were kept here."""
+    kept = [(one["backend"], one["noise_floor"]) for one in backends if one["noise_floor"]]
+    return [f"noise floor: {floor['relative']:.2%} on {name} of {floor['measured_at']}"
+            f"{' (stale)' if floor['stale'] else ''}" for name, floor in kept] or [
+                "noise floor: not measured here yet; run `trnbench doctor` without --quick"]
+
+
+def _timing_lines(timing: dict[str, Any]) -> list[str]:
     if timing["status"] != "valid":
         return [f"timing: {timing['status']}: {'; '.join(timing['reasons'])}"]
     canary, floor = timing["canary"], timing["noise_floor"]

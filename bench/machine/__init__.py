@@ -9,7 +9,6 @@ from bench.machine import accelerators, cloud
 from bench.machine.cpu import cpu, machine_name, usable_cores
 from bench.machine.files import ROOT
 from bench.machine.memory import host_memory
-from bench.machine.noise import load_noise_floor
 from bench.machine.software import software, system, tool
 
 __all__ = ["describe", "tool", "usable_cores"]
@@ -20,10 +19,8 @@ def describe(root: Path = ROOT, *, instance_type: str | None = None) -> dict[str
 
     `name` is the folder of its results. `instance_type` is the user's word on which cloud instance
     this is, or "none"; without it the cloud that the firmware names is asked (`bench.machine.cloud`).
-    `noise_floor` is the one that `doctor` measured here, or None.
     """
     processor = cpu(root)
-    name = machine_name(processor)
-    return {"name": name, "cpu": processor, "memory": host_memory(root),
+    return {"name": machine_name(processor), "cpu": processor, "memory": host_memory(root),
             "accelerators": accelerators.accelerators(root), "os": system(root), "software": software(),
-            "instance": cloud.instance(instance_type, root=root), "noise_floor": load_noise_floor(name)}
+            "instance": cloud.instance(instance_type, root=root)}

@@ -1,6 +1,6 @@
 """How small a difference this machine can show: the A/A noise floor that `doctor` measured.
 
-One JSON file in the user's state folder, keyed by machine and torch version, as either may move it.
+One JSON file in the user's state folder, keyed by machine, backend and torch version, as each may move it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def state_file() -> Path:
                          fix="set TRNBENCH_STATE_DIR to a folder that can be written.") from error
 
 
-def load_noise_floor(name: str, *, now: datetime | None = None) -> dict[str, Any] | None:
-    """Return {"relative", "measured_at", "method", "stale"} of the machine `name`, or None.
+def load_noise_floor(name: str, backend: str, *, now: datetime | None = None) -> dict[str, Any] | None:
+    """Return {"relative", "measured_at", "method", "stale"} of a backend on the machine `name`, or None.
 
     `relative`: the standard deviation between runs of one case, as a share. None: not measured
     with the torch that is installed, or kept in a file that can't be read.
     """
-    floor = _load().get(_key(name), {})
+    floor = _load().get(_key(name, backend), {})
     try:
         measured = datetime.fromisoformat(floor["measured_at"])
         relative, method = float(floor["relative"]), str(floor["method"])
@@ -49,13 +49,13 @@ def load_noise_floor(name: str, *, now: datetime | None = None) -> dict[str, Any
     return {"relative": relative, "measured_at": floor["measured_at"], "method": method, "stale": stale}
 
 
-def save_noise_floor(name: str, relative: float, method: str, *, now: datetime | None = None) -> Path:
-    """Keep a floor measured now on machine `name`; return the file. BenchError where it can't be written."""
+def save_noise_floor(name: str, backend: str, relative: float, method: str, *, now: datetime | None = None) -> Path:
+    """Keep a backend's floor measured now on machine `name`; return the file. BenchError where it can't be written."""
     if not (math.isfinite(relative) and relative >= 0):
         raise ValueError(f"a noise floor is a finite fraction of 0 or more, got {relative}")
     measured = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     path = state_file()
-    floors = _load() | {_key(name): {"relative": relative, "measured_at": measured, "method": method}}
+    floors = _load() | {_key(name, backend): {"relative": relative, "measured_at": measured, "method": method}}
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,8 +67,8 @@ def save_noise_floor(name: str, relative: float, method: str, *, now: datetime |
     return path
 
 
-def _key(name: str) -> str:
-    return f"{name} torch {package_version('torch')}"
+def _key(name: str, backend: str) -> str:
+    return f"{name} {backend} torch {package_version('torch')}"
 
 
 def _load() -> dict[str, Any]:
