@@ -164,6 +164,12 @@ def test_power_is_that_of_the_timed_part_or_unknown(tmp_path: Path, monkeypatch:
     assert (power["reason"] is None) is known
 
 
+def test_a_watch_that_never_began_has_seen_nothing(tmp_path: Path) -> None:
+    watch = Watch(tmp_path)
+    watch.end()
+    assert (watch.seen, watch.warnings) == ({}, [])
+
+
 def test_a_watch_without_driver_or_monitor_finds_nothing_and_says_so(tmp_path: Path,
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")

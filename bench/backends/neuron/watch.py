@@ -14,6 +14,7 @@ from bench.errors import CaseFailed
 from bench.machine.files import ROOT
 from bench.machine.neuron import Monitor, error_counts, power_percent, rises
 
+COUNTED = ("executions", "errors", "ecc_rises", "driver_errors")
 FAULTS = ("uncorrected", "hw_error", "hardware", "num_err", "numerical")
 """Parts of the names of counters that void a measurement as they rise: the chip's faults, and wrong numbers.
 
@@ -26,7 +27,7 @@ POWER_PERIOD_S = 60
 
 
 class Watch:
-    """Between `start` and `stop`, or `end`; they may be called again, and `seen` is of the last time."""
+    """Between `start` and `stop`, or `end`; they may be called again, and `seen` is of the last time: {} for none."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self._root = root
@@ -61,7 +62,7 @@ class Watch:
         whose it was, no counter says.
         """
         self.stop()
-        counts = self.seen["executions"] | self.seen["errors"] | self.seen["ecc_rises"] | self.seen["driver_errors"]
+        counts = {name: count for kind in COUNTED for name, count in self.seen.get(kind, {}).items()}
         faults = [f"{name} rose by {count:g}" for name, count in counts.items()
                   if count and any(part in name for part in FAULTS)]
         if faults:
