@@ -220,6 +220,44 @@ def test_memory_that_runs_out_tells_what_was_asked_and_free() -> None:
     assert "free" in told
 
 
+# Several GPUs
+
+several = pytest.mark.skipif(not HERE or torch.cuda.device_count() < 2, reason="two GPUs are needed, and here are fewer")
+
+
+@several
+@pytest.mark.parametrize("parallelism", ["dp=2", "fsdp=2"])
+def test_two_gpus_train_on_what_one_process_would_see(parallelism: str) -> None:
+    record = valid(run(a_case(dtype="amp-bf16", task="training", parallelism=parallelism)))
+    assert record.device["chips"] == 2
+    assert len(record.children[1]["ranks"]) == 2
+
+
+@several
+@compiles
+def test_two_gpus_train_a_compiled_model() -> None:
+    assert valid(run(a_case(dtype="fp32", task="training", parallelism="dp=2", compile="default"))).compile["graphs"]
+
+
+@several
+def test_two_gpus_infer_as_streams_side_by_side_each_on_its_own() -> None:
+    record = valid(run(a_case(parallelism="dp=2")))
+    assert len(record.samples["streams"][0]) == 2
+    watched = [rank["watch"]["gpus"][0]["index"] for rank in record.children[1]["ranks"] if "watch" in rank]
+    assert len(set(watched)) == len(watched)
+
+
+@several
+@pytest.mark.parametrize("operation", ["all-reduce", "all-gather", "reduce-scatter", "all-to-all"])
+def test_two_gpus_exchange_what_they_should_over_nccl(operation: str) -> None:
+    case = case_for("collectives", load_workload("collectives"), backend="cuda", dtype="fp32", size="16MiB",
+                    options={"operation": operation}, parallelism="dp=2", compile="off")
+    bus = valid(run(case)).metric("bus_gb_per_second")
+    assert bus is not None
+    assert bus.value is not None
+    assert bus.value > 0
+
+
 # Everything
 
 

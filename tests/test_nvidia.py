@@ -287,6 +287,16 @@ def test_processes_of_the_same_run_are_no_others(install: Install, clock: FakeCl
     assert sampler.summary()["gpus"][0]["other_processes"] == 0
 
 
+def test_who_computes_in_another_slice_is_no_neighbour_of_this_one(install: Install, clock: FakeClock) -> None:
+    install(FakeGpu(pids=(ME, 4242)))
+    with Watched(clock, looks=2, in_slices=True) as sampler:
+        pass
+    [row] = sampler.summary()["gpus"]
+    assert sampler.summary()["warnings"] == []
+    assert row["other_processes"] is None
+    assert "all slices of a GPU" in row["unknown"]["other_processes"]
+
+
 @pytest.mark.parametrize("pids", [(), (31337,)])
 def test_in_a_container_that_numbers_processes_otherwise_nobody_is_accused(
         install: Install, clock: FakeClock, pids: Sequence[int]) -> None:

@@ -150,15 +150,16 @@ class Sampler:
         sampler.summary()
 
     A look costs a few NVML calls a GPU, none of which waits for its work. Where NVML is missing the
-    sampler does nothing and its summary says why. `own_pids`: further processes of this run.
+    sampler does nothing and its summary says why. `own_pids`: further processes of this run. `in_slices`:
+    this run has slices of the GPUs, whose other slices are others' to use.
     """
 
     def __init__(self, indices: Sequence[int], period_s: float = 0.1, *, own_pids: Collection[int] = (),
-                 clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+                 in_slices: bool = False, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         if period_s <= 0 or not indices:
             raise ValueError(f"a sampler needs a GPU and a period above 0 s, got {indices} and {period_s}")
         self._indices, self._period_s, self._clock_ns = indices, period_s, clock_ns
-        self._own = {os.getpid(), *own_pids}
+        self._own, self._in_slices = {os.getpid(), *own_pids}, in_slices
         self._stack, self._stop = contextlib.ExitStack(), threading.Event()
         self._watches: list[_Watch] = []
         self._thread: threading.Thread | None = None
@@ -168,7 +169,7 @@ class Sampler:
         """Take the first look, and go on looking until `stop`."""
         try:
             nvml = self._stack.enter_context(_library())
-            self._watches = [_Watch(_Reader(nvml), index) for index in self._indices]
+            self._watches = [_Watch(_Reader(nvml), index, in_slice=self._in_slices) for index in self._indices]
         except _NoNvml as none:
             self._stack.close()
             self._watches, self._reason = [], str(none)
@@ -251,8 +252,8 @@ class Sample:
 class _Watch:
     """One GPU under a sampler."""
 
-    def __init__(self, reader: _Reader, index: int) -> None:
-        self.reader, self.index = reader, index
+    def __init__(self, reader: _Reader, index: int, *, in_slice: bool) -> None:
+        self.reader, self.index, self.in_slice = reader, index, in_slice
         self.handle = reader.handle(index)
         self.samples: list[Sample] = []
         self.counter_mj: list[int | None] = []
@@ -298,6 +299,8 @@ class _Watch:
 
     def others(self, own: Collection[int]) -> tuple[list[int] | None, str | None]:
         """Processes that computed here at the end and are none of this run's, or None and why."""
+        if self.in_slice:
+            return None, "NVML lists the processes of all slices of a GPU, and this run had one of them"
         if self.pids is None:
             return None, self.reader.unknown.get("pids", "not stopped")
         if not set(own) & set(self.pids):

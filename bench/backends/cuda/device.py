@@ -136,7 +136,7 @@ class CudaDevice(EagerDevice):
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats(0)
         if self._gpu:
-            self._watch = nvidia.Sampler([self._gpu.index])
+            self._watch = nvidia.Sampler([self._gpu.index], in_slices=self._slice is not None)
             self._watch.start()
         event = torch.cuda.Event(enable_timing=True)
         event.record()
