@@ -222,7 +222,7 @@ def test_memory_that_runs_out_tells_what_was_asked_and_free() -> None:
 
 # Several GPUs
 
-several = pytest.mark.skipif(not HERE or torch.cuda.device_count() < 2, reason="two GPUs are needed, and here are fewer")
+several = pytest.mark.skipif(not HERE or torch.cuda.device_count() < 2, reason="two GPUs are needed here")
 
 
 @several
