@@ -68,6 +68,20 @@ TEXTS = [
     ("hardware", "in the timed part, hw_error rose by 1"),
     ("hardware", "in the timed part, mem_ecc_uncorrected rose by 1"),
     ("numerical", "in the timed part, numerical rose by 1"),
+    ("numerical", "nrt_execute: NRT_EXEC_COMPLETED_WITH_NUM_ERR"),
+    *((kind, "NRT Execution error occurred on Neuron for operation=aten::mm\nerror message=\"NRT EXECUTION FAILED: "
+             f"Async execution error: seq_id=5, {words}\"\npython stack trace=\n") for kind, words in (
+        ("out of device memory", "Failed to allocate resource"), ("timeout", "Operation timed out"),
+        ("too many cores", "Not enough NCs for loading NEFF"), ("NEFF version", "Unsupported NEFF version"),
+        ("out of host memory", "Failed to allocate host memory"), ("hardware", "Hardware failure"),
+        ("numerical", "Execution completed with numerical errors (NaN)"),
+        ("cores busy", "Neuron core busy/locked by another model/process"),
+        ("hardware", "Stuck in collectives op (missing notification(s)). Possibly caused by a hardware error"),
+        ("hardware", "An HBM encountered an unrepairable uncorrectable error and produced incorrect results"),
+        ("hardware", "An on-chip memory of Neuron Core encountered a parity error and produced incorrect results."),
+        ("hardware", "A DMA engine encountered an unrecoverable error"),
+        ("hardware", "Software notification queue overflow"), ("hardware", "HBM repairable uncorrectable error"),
+        ("hardware", "EFA network proxy failure"))),
     *(("unsupported", f"[NCC_{code}] what the compiler says") for code in UNSUPPORTED),
     *((kind, f"nrt_execute failed with status {number}") for kind, numbers in {
         "out of device memory": [4], "timeout": [5], "hardware": [6, 101, *range(1200, 1207)], "too many cores": [9],
@@ -75,7 +89,8 @@ TEXTS = [
     }.items() for number in numbers),
 ]
 """(kind, text) of what errors.txt has no text for: words of the documentation and the sources, less known ones filled
-up. Those of neuronx-cc that was killed: reports of its users; numbers: NRT_STATUS."""
+up. Those of neuronx-cc that was killed: reports of its users; numbers: NRT_STATUS, and the native flavour's words
+for them (its source before the release, ErrorHandler.cpp)."""
 
 
 @pytest.mark.parametrize(("kind", "text"), recorded() + TEXTS, ids=lambda value: value[:60])
@@ -123,7 +138,7 @@ def test_where_a_text_names_the_compiler_s_log_so_do_the_words(text: str) -> Non
     ("stats/hardware/mem_ecc_uncorrected", "hardware"), ("stats/hardware/sram_ecc_uncorrected", "hardware"),
     ("stats/hardware/mem_ecc_repairable_uncorrected", "hardware"),
     ("neuron_core0/stats/status/hw_error/total", "hardware"),
-    ("neuron_core1/stats/status/infer_completed_with_num_error/total", "numerical")])
+    ("neuron_core1/stats/status/execute_completed_with_num_error/total", "numerical")])
 def test_a_fault_of_the_device_ends_the_measurement_in_words_of_its_row(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str) -> None:
     watch = _watch(tmp_path, monkeypatch, {path: "4", "stats/hardware/other": "2"})

@@ -132,6 +132,10 @@ def _dynamic(seen: _Seen) -> str:
             f"ones: {seen.line}")
 
 
+HARDWARE_WORDS = ("Hardware failure", "Stuck in collectives op", "uncorrectable error", "parity error",
+                  "unrecoverable error", "notification queue overflow", "EFA network proxy failure")
+"""What the native flavour says in place of the numbers 6 and 1200 to 1206 (its source, csrc, ErrorHandler.cpp)."""
+
 UNSUPPORTED = {"EVRF001": "operator", "EUOC002": "operator", "EVRF029": "operator",
                "EVRF004": "complex numbers", "ESPP004": "float64",
                "EVRF005": "fp8", "ESPP047": "fp8", "EVRF051": "fp8", "EVRF052": "fp8",
@@ -170,17 +174,18 @@ ROWS = (
                                r"\(neuronx-cc compilation\) with exit code 127\b"),
         "failed", lambda seen: "the compiler neuronx-cc is not on PATH: install it from AWS's index"),
     Row("cores busy", (r"Neuron ?Core\(s\) not available", r"NeuronCores? not available", r"\bret=-16\b",
-                       _status("1005"), r"NC_BUSY"), "failed", _held),
+                       _status("1005"), r"NC_BUSY", r"Neuron core busy/locked"), "failed", _held),
     Row("too many cores", (r"Could not open the nd\d+", r"Could not find VNC id", r"NOT_ENOUGH_NC", _status("9"),
                            r"must request one core, or the whole device", r"Device index must be between",
-                           r"Invalid device id"), "failed", _too_many),
+                           r"Invalid device id", r"Not enough NCs for loading"), "failed", _too_many),
     Row("out of device memory", (r"NRT allocation failed for size", r"NRT_RESOURCE", _status("4"),
-                                 r"Failed to allocate", r"mc_alloc", r"ONE TMPBUF", r"\bOutOfMemoryError\b"),
+                                 r"Failed to allocate(?! host)", r"mc_alloc", r"ONE TMPBUF", r"\bOutOfMemoryError\b"),
         "oom", _oom),
     Row("out of device memory, compiling", (r"NCC_EOOM00[12]", r"NCC_EVRF009", r"NCC_EXSP001",
                                             r"Maximum peak HBM usage of .* exceeds"), "oom", _oom_compile),
     Row("out of host memory", (r"exit(ed)? (with )?(code |status )?137\b", r"^(.*\W)?Killed$", _status("11"),
-                               r"\[F137\]", r"neuronx-cc\b.{0,12}forcibly killed", r"neuronx-cc failed with -9\b",
+                               r"Failed to allocate host memory", r"\[F137\]",
+                               r"neuronx-cc\b.{0,12}forcibly killed", r"neuronx-cc failed with -9\b",
                                r"died with <Signals\.SIGKILL", r"Failed to read compiled NEFF file"),
         "oom", _host),
     Row("dynamic shape", (r"NCC_EMOD025", r"recompile_limit", r"dynamic=True", r"PendingUnbackedSymbolNotFound"),
@@ -202,17 +207,20 @@ ROWS = (
     Row("failed compile in the cache", (r"Got a cached failed neff",), "failed",
         lambda seen: "the cache holds a compile that failed: pass --backend-option cache=cold, or "
                      "cc_flags=--retry_failed_compilation"),
-    Row("NEFF version", (r"NEFF version mismatch", _status("10")), "failed",
+    Row("NEFF version", (r"NEFF version mismatch", _status("10"), r"Unsupported NEFF version"), "failed",
         lambda seen: "compiled for another version of the runtime: install neuronx-cc and aws-neuronx-runtime-lib of "
                      "one SDK, and begin with cache=cold"),
-    Row("timeout", (r"execution timeout", _status("5"), r"missing collectives status"), "timeout",
+    Row("timeout", (r"execution timeout", _status("5"), r"missing collectives status",
+                    r"NRT EXECUTION FAILED: .*Operation timed out"), "timeout",
         lambda seen: "the device gave no answer in time; with several processes one of them may have died: "
                      f"{seen.line}"),
-    Row("numerical", (_status("1003"), r"\b(\w*num_err\w*|numerical) rose by"), "failed",
+    Row("numerical", (_status("1003"), r"\b(\w*num_err\w*|numerical) rose by",
+                      r"Execution completed with numerical errors", r"NRT_EXEC_COMPLETED_WITH_NUM_ERR"), "failed",
         lambda seen: "a numerical error (NaN) on the device; on Trn1 and Inf2 it stays until the process ends: "
                      f"{seen.line}"),
     Row("hardware", (r"\b(NEURON|NRT)_(\w+_)?HW_ERR", r"\bHW_ERROR\b",
-                     r"\b(\w*uncorrected|hw_error\w*|hardware) rose by", _status("6", "101", "120[0-6]")), "failed",
+                     r"\b(\w*uncorrected|hw_error\w*|hardware) rose by", _status("6", "101", "120[0-6]"),
+                     *(rf"NRT EXECUTION FAILED: .*{words}" for words in HARDWARE_WORDS)), "failed",
         lambda seen: f"a hardware fault: reboot or replace the instance: {seen.line}"),
     Row("network", (r"Error opening libnccom\.so", r"Ofi plugin is not installed or EFA is not enabled",
                     r"OFI plugin initNet\(\) failed"), "failed",

@@ -19,7 +19,7 @@ FAULTS = ("uncorrected", "hw_error", "hardware", "num_err", "numerical")
 """Parts of the names of counters that void a measurement as they rise: the chip's faults, and wrong numbers.
 
 Names: neuron-monitor's `execution_summary`, `error_summary` and `neuron_hw_counters`; sysfs `stats/hardware` and
-`stats/status` (AWS Neuron documentation, guides of both, 2.32).
+`stats/status` (AWS Neuron documentation, guides of both, 2.32; the driver's neuron_sysfs_metrics.c).
 """
 
 POWER_PERIOD_S = 60
