@@ -24,7 +24,7 @@ from bench.machine import memory
 
 REQUEST, PHASES = "request.json", "phases"
 LOOK_S = 0.2
-LAST_LINES = 40
+LAST_LINES = 200  # as runner.STDERR_LINES: an error code may stand above a long traceback
 Result = dict[str, Any]
 
 
