@@ -96,7 +96,7 @@ class Backend(Protocol):
     tier: str  # of its records: "measured" or "emulated"
     rank: int  # `auto` takes the available backend of the highest rank; below 0 never
     options: Mapping[str, Scalar]  # its own settings (`--backend-option`), with defaults
-    process_group: str | None  # torch.distributed's name for what joins its devices; None: nothing does
+    process_group: str | None  # torch.distributed's name for what joins devices (module:name: import it); None: nothing
 
     def probe(self) -> Probe: ...  # what is here, without torch; safe and quick on every machine
     def refuse(self, case: Case) -> str | None: ...  # why this case is impossible here

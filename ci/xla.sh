@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Test the backends that stand on torch_xla, for real, on PJRT's CPU device.
 #
-#   ci/xla.sh [OPTION OF pytest]...     by default -m 'not slow'; all of it: ci/xla.sh -m ''
+#   ci/xla.sh [OPTION OF pytest]...     by default -n 2 -m 'not slow'; all of it: ci/xla.sh -m ''
 #
 # torch_xla 2.9.0 is the last on PyPI and needs torch 2.9.0, so it has an environment of its own, made here once
 # (XLA_VENV, default .venv-xla; PYTHON chooses the interpreter). Where it cannot be had this says why and ends with 0.
-# Measured on 2 shared cores: the environment takes 2.7 GB (2.3 GB of it torch; 7 GB with real CUDA libraries) and 100 s
-# of CPU time, 2 to 3 minutes; the tests without the slow ones 170 s of CPU time, 4 minutes; the slow ones
-# 180 s more.
+# Measured: the environment takes 2.7 GB (2.3 GB of it torch; 7 GB with real CUDA libraries) and 100 s of CPU time; the
+# tests without the slow ones, every workload among them, 190 s of CPU time shared by two processes; the slow ones (real
+# children) 100 s more. Wall time is that where nobody else computes: on a busy machine, several times it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 VENV=${XLA_VENV:-.venv-xla}
@@ -35,10 +35,10 @@ for needed in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencie
     if re.split(r"\W", needed)[0] not in ("torch", "peft"):
         print(needed)' > "$VENV/needed.txt"
     "$VENV/bin/pip" install --quiet absl-py jinja2 networkx requests sympy typing_extensions pytest pytest-benchmark \
-        pytest-timeout -r "$VENV/needed.txt"
+        pytest-timeout pytest-xdist -r "$VENV/needed.txt"
     "$VENV/bin/pip" install --quiet --no-deps peft accelerate
     "$VENV/bin/python" ci/stub_cuda_libs.py
     touch "$VENV/.ready"
 fi
-[ $# -gt 0 ] || set -- -m 'not slow'
+[ $# -gt 0 ] || set -- -n 2 -m 'not slow'
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONPATH=. exec "$VENV/bin/python" -m pytest tests/test_xla.py "$@"
