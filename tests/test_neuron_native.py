@@ -373,7 +373,8 @@ def test_the_ceiling_is_the_dense_peak_of_the_cores_in_use(chip: str | None, lnc
 
 def test_processes_of_one_core_each_fill_chips_one_after_the_other() -> None:
     trn2 = {"chips_here": 16, "cores_here": 64}
-    assert used(trn2, 1) == {"chips": 1, "cores": 1}
-    assert used(trn2, 4) == {"chips": 1, "cores": 4}
-    assert used(trn2, 5) == {"chips": 2, "cores": 5}
-    assert used({"chips_here": None, "cores_here": None}, 2) == {"chips": None, "cores": 2}
+    assert used(trn2, 1) == {"chips": 1, "cores": 1, "share_of_chips": 0.25}
+    assert used(trn2, 4) == {"chips": 1, "cores": 4, "share_of_chips": 1.0}
+    assert used(trn2, 5) == {"chips": 2, "cores": 5, "share_of_chips": 0.625}
+    unknown = {"chips_here": None, "cores_here": None}
+    assert used(unknown, 2) == {"chips": None, "cores": 2, "share_of_chips": None}
