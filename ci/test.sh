@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests; arguments go to pytest.
+# Run the tests, two files at a time (TEST_JOBS says how many); arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec "${VENV:-.venv}/bin/python" -m pytest --benchmark-skip "$@"
+exec "${VENV:-.venv}/bin/python" -m pytest --benchmark-skip -n "${TEST_JOBS:-2}" --dist loadfile "$@"
