@@ -49,6 +49,16 @@ def test_threads_are_set_in_the_environment_before_torch_is_imported() -> None:
     assert environment["TORCHINDUCTOR_CACHE_DIR"].startswith("/scratch/")
 
 
+def test_each_rank_compiles_into_a_folder_of_its_own_that_the_next_run_finds_again(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    folders, case = [], a_case(parallelism="dp=2")
+    for rank in ("0", "1", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        folders.append(CPU.environment(case, CPU.fixed(case), "/scratch")["TORCHINDUCTOR_CACHE_DIR"])
+    assert len(set(folders)) == 2
+    assert folders[1] == folders[2]
+
+
 def test_auto_starts_from_the_physical_cores_and_tries_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_module, "usable_cores", lambda: 24)
     case = a_case()

@@ -276,7 +276,8 @@ def test_libraries_may_use_tf32_only_where_it_is_asked_for(install: Install) -> 
         assert environment.get("NVIDIA_TF32_OVERRIDE") == override
 
 
-def test_each_rank_gets_a_gpu_of_those_that_the_user_left(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_rank_gets_a_gpu_of_those_that_the_user_left_and_caches_of_its_own(
+        install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = install(*(FakeGpu(**A100 | {"uuid": f"GPU-{n}"}) for n in range(4)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
     case = a_case(parallelism="dp=2")
@@ -284,8 +285,10 @@ def test_each_rank_gets_a_gpu_of_those_that_the_user_left(install: Install, monk
     found = []
     for rank in ("0", "1"):
         monkeypatch.setenv("LOCAL_RANK", rank)
-        found.append(backend.environment(case, {}, "/scratch")["CUDA_VISIBLE_DEVICES"])
-    assert found == ["3", "1"]
+        found.append(backend.environment(case, {}, "/scratch"))
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in found] == ["3", "1"]
+    for cache in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert len({one[cache] for one in found}) == 2
 
 
 # What errors mean

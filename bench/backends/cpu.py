@@ -55,7 +55,8 @@ class CpuBackend:
     def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
         threads = str(settings.get("threads") or _cores())
         # A folder for each work, so that another model's code does not make this one's look warm.
-        kept = _cache.cache_folder(case.backend_options.get("cache", _cache.OPTION), scratch, self.name) / case.work_id
+        folder = _cache.cache_folder(case.backend_options.get("cache", _cache.OPTION), scratch, self.name)
+        kept = _cache.own_folder(folder / case.work_id, case)
         return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": "",
                 "TORCHINDUCTOR_CACHE_DIR": str(kept / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1",
                 "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
