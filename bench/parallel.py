@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STARTED, ENDED = "trnbench/streams-started", "trnbench/ended"
+TORCHRUN = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK")
 Chunk = tuple[int, Sequence[int]]
 """When some rounds began, by the device's clock, and the ns of each."""
 
@@ -178,13 +179,12 @@ ALONE = Ranks()
 def join(case: Case, backend: Backend, rank: int, timeout_s: float) -> Ranks:
     """Meet the other ranks, which torchrun's variables name. To be called before the device is opened.
 
-    Streams meet on the host alone: their devices have nothing to say to one another. What torchrun started
-    torch_xla would make one world of devices, so that it must not know.
+    Streams meet on the host alone: their devices have nothing to say to one another, and so the libraries that are
+    imported from here on are not told that there are others. torch_xla would make one world of what torchrun
+    started, and refuse the one core that is each stream's.
     """
     together = load_scenario(case.scenario).together
     module, _, name = str(backend.process_group if together else "gloo").rpartition(":")
-    if not together:
-        os.environ.pop("TORCHELASTIC_RUN_ID", None)
     from torch import distributed
 
     if module:
@@ -192,6 +192,8 @@ def join(case: Case, backend: Backend, rank: int, timeout_s: float) -> Ranks:
     limit = datetime.timedelta(seconds=timeout_s)
     distributed.init_process_group(name, timeout=limit)
     host = None if name == "gloo" else distributed.new_group(backend="gloo", timeout=limit)
+    for variable in () if together else TORCHRUN:
+        os.environ.pop(variable, None)
     return Ranks(size=case.ranks, rank=rank, together=together, host=host)
 
 

@@ -132,11 +132,12 @@ def test_a_model_on_each_of_two_cores_is_two_streams_on_cores_of_their_own(emula
 
 SEES_ONE_CORE = """
 import torch
+import torch.distributed as dist
 
 class Sees(torch.nn.Module):
     def forward(self, x):
         one = not hasattr(torch, "neuron") or x.device.type == "cpu" or (
-            torch.neuron.device_count() == 1 and os.environ["NEURON_RT_VISIBLE_CORES"] == os.environ["LOCAL_RANK"])
+            torch.neuron.device_count(), os.environ["NEURON_RT_VISIBLE_CORES"]) == (1, str(dist.get_rank()))
         return x * (1.0 if one else 2.0)
 
 WORKLOAD = dataclasses.replace(W, scenarios={"inference": ("offline",)}, build=lambda case: my_model.Program(
