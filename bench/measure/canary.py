@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench.contracts import Device, Work
+from bench.errors import CaseFailed
+
+NAME = "canary: "
+"""Stands in the reason where the canary's own work failed, for which the user's model is not to blame."""
 
 LONG_ENOUGH_NS, LONG_ENOUGH_TIMES = 50_000_000, 5
 REPEATS = 3
@@ -13,6 +18,17 @@ UNWAITED_SHARE, UNWAITED_LEAST_NS = 0.1, 1e6
 COPY_BYTES = 128 * 2**20
 BLOCK = 2048
 SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """Whatever fails in here is the canary's."""
+    try:
+        yield
+    except CaseFailed as failed:
+        raise CaseFailed(failed.status, f"{NAME}{failed.reason}") from failed
+    except Exception as error:
+        raise RuntimeError(f"{NAME}{type(error).__name__}: {error}") from error
 
 
 class Canary:
@@ -42,6 +58,7 @@ class Canary:
         self._steps: dict[int, Callable[[], Any]] = {}
         self._sizes: tuple[int, ...] = ()
 
+    @_named()
     def before(self) -> dict[str, Any]:
         """Find the two sizes, time both and return the canary with what is wrong in `reasons`."""
         for n in SIZES:
@@ -56,6 +73,7 @@ class Canary:
         self._steps.clear()  # its matrices must not count as the case's memory
         return self._verdict(small, large)
 
+    @_named()
     def after(self) -> float:
         """Time both sizes once more, after the timed part; return the best FLOP/s seen by now."""
         for n in self._sizes:
@@ -63,6 +81,7 @@ class Canary:
             self._time(n, REPEATS)
         return max(_flops(n) / (self._best_ns[n] / 1e9) for n in self._sizes)
 
+    @_named()
     def copy_gb_per_second(self) -> float:
         """Return the best rate of a device copy of 128 MiB: bytes read and bytes written, decimal GB."""
         import torch
