@@ -104,7 +104,7 @@ class Backend(Protocol):
     def axes(self, case: Case, program: Program) -> Mapping[str, Sequence[Any]]: ...  # what `auto` tries, best first
     def fixed(self, case: Case) -> dict[str, Any]: ...  # all settings, the best guess where the case says auto
     def open(self, case: Case, settings: Settings) -> Device: ...  # also anew; CaseFailed where it cannot be had
-    def explain(self, text: str) -> tuple[str, str] | None: ...  # last words -> (status, what to say), if known
+    def explain(self, text: str) -> tuple[str, str] | None: ...  # last words -> (status or "busy", what to say)
 
     def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
         """Variables the child needs before it imports torch; `scratch` is a folder of this record's own. Asked once

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 DONE, GATE_FAILED, USAGE, NOTHING_VALID, INTERRUPTED = 0, 1, 2, 3, 130
 
 
+BUSY = "busy"
+"""A status that a backend's `explain` alone may give: failed, as another process held the device, and worth one more
+try in a new process. No record has it."""
+
+
 class BenchError(Exception):
     """A failure that is the user's to mend: `what` happened and the `fix`, never a stack trace."""
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.case import DTYPES, TASKS, Case, Scalar
 from bench.contracts import Backend, Device, Probe, Scenario, Workload
-from bench.errors import BenchError, CaseFailed, nearest
+from bench.errors import BUSY, BenchError, CaseFailed, nearest
 from bench.record import STATUSES
 
 MEND = "mend or uninstall that package; bench/contracts.py says what is asked of it."
@@ -308,7 +308,7 @@ def _is_reason(answer: Any) -> bool:
 
 
 def _is_explanation(answer: Any) -> bool:
-    return answer is None or (isinstance(answer, tuple) and len(answer) == 2 and answer[0] in STATUSES[1:]
+    return answer is None or (isinstance(answer, tuple) and len(answer) == 2 and answer[0] in (*STATUSES[1:], BUSY)
                               and isinstance(answer[1], str))
 
 

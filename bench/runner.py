@@ -21,14 +21,17 @@ from typing import Any
 
 from bench import machine, parallel
 from bench.case import Case, Effort
+from bench.errors import BUSY
 from bench.machine import memory
 from bench.machine.noise import load_noise_floor
+from bench.measure.canary import NAME
 from bench.measure.summarise import metrics_of
 from bench.record import PHASES, Metric, Record, RecordError
 from bench.registry import load_backend
 from bench.scaling import Find, with_scaling
 
 STDERR_LINES = 200
+AGAIN_AFTER_S = 10.0  # where the device was busy: the driver may take a while to free what a dead process held
 HOST_OOM = ("MemoryError", "can't allocate memory", "std::bad_alloc")  # Python's, torch's, C++'s
 SMALLER = "try a smaller --batch-size or --size"
 Tell = Callable[[str], None]
@@ -164,8 +167,22 @@ def ask(request: dict[str, Any], case: Case, session: Session, settings: Mapping
     """Run one child for one request and return its result, with `wall_s` and the ledger `phases_s`.
 
     However the child ends, there is a result: `status` timeout, oom or failed with a reason where
-    it could not answer itself.
+    it could not answer itself. Where the device was busy a second child tries once more, and a warning says so.
     """
+    result = _asked(request, case, session, settings, scratch, what, index)
+    if result["status"] != BUSY:
+        return result
+    session.tell(f"{case.label}: {what}: the device is busy, once more in {AGAIN_AFTER_S:g} s")
+    with session.stop.ends_this():
+        time.sleep(AGAIN_AFTER_S)
+    again = _asked(request, case, session, settings, scratch, what, index)
+    warnings = [f"tried once more after {AGAIN_AFTER_S:g} s: {result['reason']}", *again.get("warnings", [])]
+    return again | {"warnings": warnings, "status": "failed" if again["status"] == BUSY else again["status"]}
+
+
+def _asked(request: dict[str, Any], case: Case, session: Session, settings: Mapping[str, Any], scratch: str,
+           what: str, index: int) -> dict[str, Any]:
+    """One child and its result."""
     backend, effort = load_backend(case.backend), session.effort
     caches = Path(scratch) / request["role"]  # what the scout compiled must not make the first child's cache warm
     caches.mkdir(exist_ok=True)
@@ -187,7 +204,8 @@ def ask(request: dict[str, Any], case: Case, session: Session, settings: Mapping
     elif result["status"] != "valid":
         result |= {"stderr": answer["stderr"].strip()}
         if result["status"] == "failed" and (known := explain("\n".join([*_said(result), answer["stderr"]]))):
-            result |= {"status": known[0], "reason": known[1]}
+            whose = NAME if NAME in result["reason"] else ""
+            result |= {"status": known[0], "reason": f"{whose}{known[1]}"}
     return result | {"wall_s": answer["wall_s"], "phases_s": result.get("phases_s", {})}
 
 
