@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +15,15 @@ from typing import Any
 
 import pytest
 
+from bench import runner
 from bench.backends.neuron import NeuronBackend
 from bench.backends.neuron.facts import facts
 from bench.backends.neuron.flavour import EMULATED, Flavour, flavour, misfit
-from bench.case import Case
+from bench.backends.neuron.start import one_at_a_time
+from bench.case import Case, Effort
+from bench.errors import BUSY, BenchError
 from bench.registry import backend_names, load_backend
+from bench.runner import Session, ask
 from tests.fakes.neuron_machine import machine, site, write
 
 ROOT = Path(__file__).parents[1]
@@ -168,6 +174,25 @@ def test_cores_that_are_all_held_are_told_with_pid_and_command(tmp_path: Path, t
     assert found.fix == "wait for it to end, or end it by its pid"
 
 
+@pytest.mark.parametrize(("asked", "held"), [
+    ({}, False),  # two who do not say how much they hold, on one of sixteen chips
+    ({4242: "NEURON_RT_NUM_CORES=1"}, False),
+    ({4242: "NEURON_RT_VISIBLE_CORES=0-31"}, True)])
+def test_who_does_not_say_what_he_holds_holds_the_devices_that_list_him(
+        tmp_path: Path, tools: Callable[..., None], monkeypatch: pytest.MonkeyPatch, asked: dict[int, str],
+        held: bool) -> None:
+    tools(None)
+    holders = [{"pid": pid, "command": "python"} for pid in (4242, 4243)]
+    chips = [{"neuron_device": index, "nc_count": 2, "neuroncore_ids": [2 * index, 2 * index + 1],
+              "neuron_processes": holders if index == 0 else holders[:1] if asked else []} for index in range(16)]
+    write(tmp_path, "ls.json", json.dumps(chips))
+    monkeypatch.setenv("FAKE_NEURON_LS", str(tmp_path / "ls.json"))
+    root = machine(tmp_path / "root", chip="Trainium1", devices=16)
+    for pid, text in asked.items():
+        write(root, f"proc/{pid}/environ", f"{text}\0")
+    assert NeuronBackend(root, XLA).probe().available is not held
+
+
 def test_a_holder_of_one_core_leaves_the_others_available(tmp_path: Path, tools: Callable[..., None]) -> None:
     tools("neuron-ls-trn2.json")
     root = machine(tmp_path / "root")
@@ -206,7 +231,7 @@ def test_probing_is_quick_and_safe_on_this_machine() -> None:
 @pytest.mark.parametrize(("installed", "chip", "fields", "words"), [
     (NATIVE, "Trainium2", {}, None), (XLA, "Trainium1", {}, None),
     (NATIVE, "Trainium2", {"dtype": "fp8"}, "NCC_EVRF051"),
-    (NATIVE, "Trainium2", {"dtype": "tf32"}, "native flavour overrides"), (XLA, "Trainium1", {"dtype": "tf32"}, None),
+    (NATIVE, "Trainium2", {"dtype": "tf32"}, None), (XLA, "Trainium1", {"dtype": "tf32"}, None),
     (NATIVE, "Trainium2", {"dtype": "fp16", "task": "training"}, "loss scaling"),
     (XLA, "Trainium1", {"dtype": "amp-bf16"}, "mode=lazy"),
     (NATIVE, "Trainium1", {}, "Trainium2 and Trainium3 only"),
@@ -220,6 +245,9 @@ def test_probing_is_quick_and_safe_on_this_machine() -> None:
     (XLA, "Trainium1", {"backend_options": {"cores": 2}}, None),
     (NATIVE, "Trainium2", {"backend_options": {"cores": "many"}}, "neither a number of cores nor a range"),
     (NATIVE, "Trainium2", {"backend_options": {"cores": "7-4"}}, "neither a number"),
+    (XLA, "Trainium1", {"backend_options": {"cores": 2}, "parallelism": "dp=4"}, "2 cores for 4 process(es)"),
+    (XLA, "Trainium1", {"backend_options": {"cores": "4-4"}, "parallelism": "dp=4"}, "1 cores for 4 process(es)"),
+    (XLA, "Trainium1", {"backend_options": {"cores": "4-7"}, "parallelism": "dp=4"}, None),
     (NATIVE, "Trainium2", {"backend_options": {"lnc": 3}}, "neither 1 nor 2"),
     (XLA, "Trainium1", {"backend_options": {"lnc": 1}}, "this is trainium1"),
     (NATIVE, "Trainium2", {"backend_options": {"optlevel": 4}}, "not 1, 2 or 3"),
@@ -299,12 +327,46 @@ def test_variables_with_two_spellings_are_set_in_both(tmp_path: Path) -> None:
     assert (found["TORCH_NEURONX_DISABLE_NEFF_CACHE"], found["TORCH_NEURONX_NEFF_DISABLE_CACHE"]) == ("0", "0")
 
 
-@pytest.mark.parametrize(("cores", "name", "value"), [(4, "NEURON_RT_NUM_CORES", "4"),
-                                                      ("4-7", "NEURON_RT_VISIBLE_CORES", "4-7")])
-def test_cores_are_counted_or_named(tmp_path: Path, cores: int | str, name: str, value: str) -> None:
-    found = environment(XLA, tmp_path, cores=cores)
-    assert found[name] == value
-    assert not {"NEURON_RT_NUM_CORES", "NEURON_RT_VISIBLE_CORES"} - {name} & set(found)
+@pytest.mark.parametrize(("exported", "cores", "parallelism", "number", "named"), [
+    (None, None, "dp=1", "1", None),  # the runtime takes a free one
+    (None, 4, "dp=1", "4", "0-3"),  # of several the number is not enough
+    (None, "4-7", "dp=1", "4", "4-7"), (None, None, "dp=4", "1", "0-3"),
+    ("4-7", None, "dp=1", "1", "4"), ("5", None, "dp=1", "1", "5"), ("4-7", 2, "dp=1", "2", "4-5"),
+    ("4-7", "0-1", "dp=1", "2", "0-1"), ("4-7", None, "dp=2", "1", "4-5"), ("2,4-6", 3, "dp=1", "3", "2,4-5")])
+def test_cores_are_those_named_or_left_to_us_and_the_variables_agree(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported: str | None, cores: int | str | None,
+        parallelism: str, number: str, named: str | None) -> None:
+    monkeypatch.setenv("NEURON_RT_NUM_CORES", "32")  # a shell's, which is not ours
+    if exported:
+        monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", exported)
+    backend = NeuronBackend(machine(tmp_path), XLA)
+    one = case(parallelism=parallelism, backend_options={"cores": cores})
+    assert backend.refuse(one) is None
+    settings = backend.fixed(one)
+    found = backend.environment(one, settings, str(tmp_path))
+    assert (found["NEURON_RT_NUM_CORES"], found.get("NEURON_RT_VISIBLE_CORES")) == (number, named)
+    assert settings["cores"] == (1 if parallelism != "dp=1" else cores or 1)
+
+
+@pytest.mark.parametrize(("exported", "words"), [("4-5", "names 2 core(s), and 4 are asked for"),
+                                                 ("a few", "names 0 core(s), and 4 are asked for")])
+def test_cores_that_are_not_left_to_us_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported: str,
+                                                   words: str) -> None:
+    monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", exported)
+    refused = NeuronBackend(machine(tmp_path), XLA).refuse(case(parallelism="dp=4"))
+    assert words in str(refused)
+
+
+def test_a_rank_s_core_is_one_of_those_that_its_launcher_was_left(tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "4-7")
+    backend, one = NeuronBackend(machine(tmp_path), XLA), case(parallelism="dp=3")
+    for name, value in backend.environment(one, backend.fixed(one), str(tmp_path)).items():
+        monkeypatch.setenv(name, value)  # the launcher's, which a rank is given
+    for rank in range(3):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        found = backend.environment(one, backend.fixed(one), str(tmp_path))
+        assert found["NEURON_RT_VISIBLE_CORES"] == str(4 + rank)
 
 
 @pytest.mark.parametrize(("options", "core"), [({}, "3"), ({"cores": "4-7"}, "7")])
@@ -316,7 +378,7 @@ def test_each_rank_of_a_parallel_case_takes_the_core_of_its_number(
     assert backend.refuse(one) is None
     found = backend.environment(one, backend.fixed(one), str(tmp_path))
     assert found["NEURON_RT_VISIBLE_CORES"] == core
-    assert "NEURON_RT_NUM_CORES" not in found
+    assert found["NEURON_RT_NUM_CORES"] == "1"
     assert environment(NATIVE, tmp_path)["NEURON_RT_NUM_CORES"] == "1"  # another's LOCAL_RANK is not a case's of one
 
 
@@ -367,7 +429,8 @@ def test_a_model_in_shards_is_not_compiled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("installed", "options", "flags"), [
-    (NATIVE, {}, "--auto-cast=none --optlevel=1 --model-type=transformer"),
+    (NATIVE, {}, "--auto-cast=none --optlevel=2 --model-type=transformer"),
+    (NATIVE, {"mode": "eager"}, "--auto-cast=none --optlevel=1 --model-type=transformer"),
     (XLA, {}, "--auto-cast=none --optlevel=2 --model-type=generic"),
     (XLA, {"auto_cast": "matmult", "optlevel": 3}, "--auto-cast=matmult --optlevel=3 --model-type=generic"),
     (XLA, {"cc_flags": "--model-type unet-inference -O1"}, "--auto-cast=none --model-type unet-inference -O1"),
@@ -379,9 +442,33 @@ def test_the_compiler_s_flags_are_all_said_and_the_user_s_win(
     assert environment(installed, tmp_path, **options)["NEURON_CC_FLAGS"] == flags
 
 
-def test_tf32_is_a_cast_of_the_compiler_s() -> None:
-    backend = NeuronBackend(installed=XLA)
+@pytest.mark.parametrize(("options", "level"), [({}, "-O2"), ({"mode": "eager"}, "-O1"), ({"optlevel": 3}, "-O3")])
+def test_the_native_flavour_is_told_the_same_level_as_the_compiler(tmp_path: Path, options: dict[str, Any],
+                                                                   level: str) -> None:
+    found = environment(NATIVE, tmp_path, **options)
+    assert found["NEURON_COMPILER_OPT_LEVEL"] == level
+    assert f"--optlevel={level[-1]}" in found["NEURON_CC_FLAGS"]
+
+
+@pytest.mark.parametrize("installed", [NATIVE, XLA], ids=lambda one: one.name)
+def test_tf32_is_a_cast_of_the_compiler_s(installed: Flavour) -> None:
+    backend = NeuronBackend(installed=installed)
     assert backend.cc_flags(case(dtype="tf32")).startswith("--auto-cast=matmult --auto-cast-type=tf32 ")
+
+
+@pytest.mark.parametrize("installed", [NATIVE, XLA], ids=lambda one: one.name)
+def test_a_profiler_that_a_shell_left_on_is_off(tmp_path: Path, installed: Flavour) -> None:
+    assert environment(installed, tmp_path)["NEURON_RT_INSPECT_ENABLE"] == "0"
+
+
+def test_a_cache_at_an_address_is_passed_on_where_it_can_be_one_and_refused_where_not(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment(XLA, tmp_path, cache="s3://bucket/x")["NEURON_COMPILE_CACHE_URL"] == "s3://bucket/x"
+    with pytest.raises(BenchError, match="cache=s3://bucket/x is no folder") as refused:
+        environment(NATIVE, tmp_path, cache="s3://bucket/x")
+    assert refused.value.fix == "pass cold, warm or a folder."
+    with pytest.raises(BenchError, match="is no folder"):
+        load_backend("cpu").environment(case(backend="cpu", backend_options={"cache": "s3://bucket/x"}), {}, "/scratch")
 
 
 def test_the_interpreter_s_programs_and_neuron_s_tools_are_on_the_child_s_path(tmp_path: Path) -> None:
@@ -394,8 +481,50 @@ def test_busy_cores_are_explained_by_who_holds_them_now(tmp_path: Path, tools: C
     tools("neuron-ls-trn2.json")
     told = NeuronBackend(machine(tmp_path), NATIVE).explain("NeuronCore(s) not available - Requested:nc1 Available:0")
     assert told is not None
-    assert told[0] == "failed"
+    assert told[0] == BUSY
     assert told[1].endswith("held, device 0 (cores 0-3) by pid 4242 (python -m train)")
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_a_case_whose_cores_are_busy_is_tried_once_more_and_says_so(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: bool) -> None:
+    monkeypatch.setattr(runner, "AGAIN_AFTER_S", 0.0)
+    busy = {"status": "failed", "reason": "NeuronCore(s) not available - Requested:nc1 Available:0"}
+    results = [dict(busy), {"status": "valid", "reason": None, "warnings": ["another"]} if free else dict(busy)]
+    asked: list[dict[str, Any]] = []
+
+    def converse(request: dict[str, Any], *_: Any) -> dict[str, Any]:
+        asked.append(request)
+        return {"result": results[len(asked) - 1], "stderr": "", "wall_s": 1.0}
+
+    monkeypatch.setattr(runner, "converse", converse)
+    session = Session(effort=Effort(), machine={"name": "a machine"})
+    found = ask({"role": "measure"}, case(), session, {}, str(tmp_path), "child 1")
+    assert len(asked) == 2
+    assert found["status"] == ("valid" if free else "failed")
+    assert found["warnings"][0].startswith("tried once more after 0 s: NeuronCores are busy (asked for nc1, free 0)")
+    assert found["warnings"][1:] == (["another"] if free else [])
+
+
+def test_processes_start_the_runtime_one_at_a_time_unless_they_meet_there(tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    started: list[str] = []
+
+    def start(one: Case) -> threading.Thread:
+        def run() -> None:
+            with one_at_a_time(one):
+                started.append(one.parallelism)
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    with one_at_a_time(case()):
+        stream = start(case(parallelism="dp=2"))
+        start(case(parallelism="dp=4", task="training", scenario="training")).join(10)
+        assert started == ["dp=4"]
+    stream.join(10)
+    assert started == ["dp=4", "dp=2"]
 
 
 # What a record says

@@ -15,8 +15,11 @@ OPTION = "cold"
 def cache_folder(option: Scalar, scratch: str, backend: str) -> Path:
     """Return the folder for `cache=` an option: below `scratch` for cold, the user's cache folder for warm.
 
-    `trnbench compile` fills what is kept. Raises BenchError where a user has no home folder.
+    `trnbench compile` fills what is kept. Raises BenchError where a user has no home folder, or names no folder.
     """
+    if is_address(option):
+        raise BenchError(f"cache={option} is no folder, and backend {backend!r} keeps what it compiles in one here.",
+                         fix="pass cold, warm or a folder.")
     if option == "cold":
         return Path(scratch) / "compiled"
     if option != "warm":
@@ -27,6 +30,11 @@ def cache_folder(option: Scalar, scratch: str, backend: str) -> Path:
     except RuntimeError as error:  # neither HOME nor an entry in passwd
         raise BenchError("Compiled artefacts can't be kept: this user has no home folder.",
                          fix="pass --backend-option cache=FOLDER, or set XDG_CACHE_HOME.") from error
+
+
+def is_address(option: Scalar) -> bool:
+    """Whether it is somewhere else, such as s3://bucket/x."""
+    return "://" in str(option)
 
 
 def own_folder(folder: Path, case: Case) -> Path:

@@ -23,6 +23,7 @@ from typing import Any
 
 from bench.machine.files import ROOT, read, read_int
 
+VISIBLE = "NEURON_RT_VISIBLE_CORES"
 TOOLS = "opt/aws/neuron/bin"
 SYSFS = "sys/devices/virtual/neuron_device"
 DRIVER = "sys/module/neuron/version"
@@ -93,6 +94,17 @@ def core_list(ids: Sequence[int]) -> str:
         else:
             runs.append([number, number])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def core_numbers(text: str) -> tuple[int, ...]:
+    """The numbers that NEURON_RT_VISIBLE_CORES lists, such as "4-7" or "0,2"; () where it makes no sense."""
+    found: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not ends:
+            return ()
+        found += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    return tuple(found)
 
 
 def device_files(root: Path = ROOT, pattern: str = "dev/neuron*") -> list[str]:
@@ -172,9 +184,9 @@ def family(instance_type: str) -> str | None:
 def cores_of(pid: int, root: Path = ROOT) -> int | None:
     """Return how many cores a process asked for by its variables; None: all, which is the default, or not readable."""
     variables = dict(pair.partition("=")[::2] for pair in (read(root, f"proc/{pid}/environ") or "").split("\0"))
-    first, _, last = variables.get("NEURON_RT_VISIBLE_CORES", "").partition("-")
-    if first.isdigit() and (not last or last.isdigit()):
-        return int(last or first) - int(first) + 1
+    named = core_numbers(variables.get(VISIBLE, ""))
+    if named:
+        return len(named)
     count = variables.get("NEURON_RT_NUM_CORES", "")
     return int(count) if count.isdigit() and count != "0" else None
 

@@ -21,8 +21,10 @@ from typing import Any
 from bench.backends import _cache
 from bench.backends.neuron import errors
 from bench.backends.neuron.flavour import Flavour, flavour, misfit
+from bench.backends.neuron.start import one_at_a_time
 from bench.case import Case, Scalar
 from bench.contracts import Device, Probe, Program, Settings
+from bench.errors import BUSY
 from bench.machine import neuron
 from bench.machine.files import ROOT, read
 from bench.registry import load_scenario
@@ -30,9 +32,13 @@ from bench.registry import load_scenario
 MODES = {"native": {"compile": "neuron", "eager": "off"}, "xla": {"trace": "neuron", "lazy": "neuron"}}
 """Ways to run a model -> its setting `compile`; an XLA device always compiles."""
 
-OPTLEVEL = {"native": 1, "xla": 2}
+OPTLEVEL = {"eager": 1, "compile": 2, "trace": 2, "lazy": 2}
 MODEL_TYPE = {"native": "transformer", "xla": "generic"}
-"""What each flavour passes to neuronx-cc where nobody says otherwise; here it is always said, and recorded."""
+"""What each mode and flavour passes to neuronx-cc where nobody says otherwise; here it is always said, and recorded.
+
+Sources: torch-neuronx 0.1.0, KernelExecution.cpp (-O1 for an eager operator, -O2 for a graph of torch.compile; one
+variable is for both, so that eager operators beside a graph are compiled as it is); neuronx-cc's reference for XLA.
+"""
 
 AUTO_CAST = ("none", "matmult", "all")
 SPELLINGS = {"-O": "--optlevel", "-O1": "--optlevel", "-O2": "--optlevel", "-O3": "--optlevel", "-lnc": "--lnc",
@@ -44,9 +50,9 @@ class NeuronBackend:
     options: Mapping[str, Scalar] = {
         "cores": None,  # logical cores of a process: how many (default 1), or which: "4-7"
         "lnc": None,  # physical cores joined to a logical one: 1 or 2, on Trn2 and Trn3; None: as it is set up
-        "cache": _cache.OPTION,  # cold, warm or a folder
+        "cache": _cache.OPTION,  # cold, warm or a folder; XLA also takes an address such as s3://bucket/x
         "mode": None,  # compile, eager (native); trace, lazy (xla); None: as --compile says
-        "optlevel": None,  # of neuronx-cc: 1 to 3; None: the flavour's own
+        "optlevel": None,  # of neuronx-cc: 1 to 3; None: the mode's own
         "auto_cast": "none",  # none, matmult or all: what neuronx-cc may compute in fewer bits than asked
         "cc_flags": "",  # more flags of neuronx-cc; they win over ours
     }
@@ -116,30 +122,31 @@ class NeuronBackend:
         mode = self._mode(case)
         count, which = _cores(case.backend_options.get("cores"))
         compiling = MODES.get(self.flavour.name, {}).get(mode, "off")
-        return {"flavour": self.flavour.name, "mode": mode, "compile": compiling, "cores": which or count,
-                "lnc": case.backend_options.get("lnc")}
+        return {"flavour": self.flavour.name, "mode": mode, "compile": compiling,
+                "cores": which or count if case.ranks == 1 else 1, "lnc": case.backend_options.get("lnc")}
 
     def axes(self, case: Case, program: Program) -> Mapping[str, Sequence[Any]]:
         return {}
 
     def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
-        """All that must be set before torch is imported; a variable with two spellings is set in both."""
-        option = case.backend_options.get("cache", _cache.OPTION)
-        folder = _cache.own_folder(_cache.cache_folder(option, scratch, self.name), case)
+        """All that must be set before torch is imported; a variable with two spellings is set in both.
+
+        BenchError where `cache` names no folder and the flavour's caches are folders.
+        """
         own = {"native": self._native, "xla": self._xla}.get(self.flavour.name)
         threads = {} if case.threads == "auto" else {"OMP_NUM_THREADS": str(case.threads)}
         return {"PATH": self._path(), "CUDA_VISIBLE_DEVICES": "", "NEURON_CC_FLAGS": self.cc_flags(case),
                 "NEURON_PROCESS_TAG": Path(scratch).parent.name[:255],  # no case's: two may share a process
                 "NEURON_LAUNCH_BLOCKING": "0", "NEURON_RT_LOG_LOCATION": "console", "NEURON_RT_LOG_LEVEL": "ERROR",
-                "NEURON_RT_STOCHASTIC_ROUNDING_EN": "0"} | threads | self._core_variables(case) | (
-                    own(case, folder) if own else {})
+                "NEURON_RT_STOCHASTIC_ROUNDING_EN": "0", "NEURON_RT_INSPECT_ENABLE": "0"} | threads | (
+                    self._core_variables(case)) | (own(case, scratch) if own else {})
 
     def cc_flags(self, case: Case) -> str:
         """Flags of neuronx-cc: nothing is left to its defaults, which differ by version and flavour."""
         options, name = case.backend_options, self.flavour.name
         cast = ["--auto-cast=matmult", "--auto-cast-type=tf32"] if case.dtype == "tf32" else [
             f"--auto-cast={options.get('auto_cast', 'none')}"]
-        ours = [*cast, f"--optlevel={options.get('optlevel') or OPTLEVEL.get(name, 2)}",
+        ours = [*cast, f"--optlevel={self._optlevel(case)}",
                 f"--model-type={MODEL_TYPE.get(name, 'generic')}"]
         lnc = options.get("lnc") or os.environ.get("NEURON_LOGICAL_NC_CONFIG")
         if lnc:
@@ -150,37 +157,46 @@ class NeuronBackend:
 
     def open(self, case: Case, settings: Settings) -> Device:
         if self.flavour.name == "native":
-            from bench.backends.neuron import native
-
-            return native.open_device(case, settings, self.flavour)
-        from bench.backends.neuron import xla
-
-        return xla.open_device(case, settings, self.flavour)
+            from bench.backends.neuron.native import open_device
+        else:
+            from bench.backends.neuron.xla import open_device
+        with one_at_a_time(case):
+            return open_device(case, settings, self.flavour)
 
     def explain(self, text: str) -> tuple[str, str] | None:
-        return errors.explain(text, busy=self._busy, chip=self._chip)
+        known, (row, _) = errors.explain(text, busy=self._busy, chip=self._chip), errors.row_of(text)
+        return (BUSY, known[1]) if known and row and row.kind == "cores busy" else known
 
     def _core_variables(self, case: Case) -> dict[str, str]:
         """Which cores, and how many physical ones each is of; a process that is not told takes all there are.
 
-        A rank of a parallel case takes the one of its own number, counted from the first of those asked for.
-        Ranks that work together on XLA are each told of all: torch_xla picks by LOCAL_RANK, and refuses a list
-        that is not as long as there are processes (torch_xla 2.9, _internal/neuron_utils.py).
+        Only one core by itself is left to the runtime, which takes a free one: of several the number is not enough, as
+        torch-neuronx on XLA sets NEURON_RT_NUM_CORES to 1 when it is imported (1.13, xla.py). A rank takes the
+        one of its own number among its case's. Ranks that work together on XLA are each told of all: torch_xla
+        picks by LOCAL_RANK, and refuses a list that is not as long as there are processes (torch_xla 2.9,
+        _internal/neuron_utils.py).
         """
-        count, which = _cores(case.backend_options.get("cores"))
+        chosen = _chosen(case)
         rank = os.environ.get("LOCAL_RANK", "") if case.ranks > 1 else ""
-        if rank.isdigit():
-            first = int(which.partition("-")[0] if which else 0)
-            all_of_them = self.flavour.name == "xla" and load_scenario(case.scenario).together
-            which = f"{first}-{first + case.ranks - 1}" if all_of_them else str(first + int(rank))
-        cores = {"NEURON_RT_VISIBLE_CORES": which} if which else {"NEURON_RT_NUM_CORES": str(count or 1)}
+        if rank.isdigit() and not (self.flavour.name == "xla" and load_scenario(case.scenario).together):
+            chosen = chosen[int(rank):int(rank) + 1]
+        each = 1 if case.ranks > 1 else len(chosen) or 1
+        cores = {"NEURON_RT_NUM_CORES": str(each)} | ({neuron.VISIBLE: neuron.core_list(chosen)} if chosen else {})
         lnc = case.backend_options.get("lnc")
         joined = {} if lnc is None else {"NEURON_LOGICAL_NC_CONFIG": str(lnc), "NEURON_RT_VIRTUAL_CORE_SIZE": str(lnc)}
         return cores | joined
 
-    def _native(self, case: Case, folder: Path) -> dict[str, str]:
+    def _optlevel(self, case: Case) -> Scalar:
+        return case.backend_options.get("optlevel") or OPTLEVEL.get(self._mode(case), 2)
+
+    def _folder(self, case: Case, scratch: str) -> Path:
+        """Where this process keeps what it compiles."""
+        option = case.backend_options.get("cache", _cache.OPTION)
+        return _cache.own_folder(_cache.cache_folder(option, scratch, self.name), case)
+
+    def _native(self, case: Case, scratch: str) -> dict[str, str]:
         """Variables of TorchNeuron. Fallback of whole graphs to the CPU is off; that of operators is counted."""
-        level = case.backend_options.get("optlevel") or OPTLEVEL["native"]
+        folder = self._folder(case, scratch)
         return {"TORCH_DEVICE_BACKEND_AUTOLOAD": "1",
                 "TORCH_NEURONX_NEFF_CACHE_DIR": str(folder / "neff"),
                 "TORCH_NEURONX_NEFF_LOCAL_CACHE_DIR": str(folder / "local"),
@@ -190,11 +206,16 @@ class NeuronBackend:
                 "TORCH_NEURONX_DISABLE_NEFF_CACHE": "0", "TORCH_NEURONX_NEFF_DISABLE_CACHE": "0",
                 "TORCH_NEURONX_DISABLE_FALLBACK_EXECUTION": "1", "TORCH_NEURONX_DYNAMO_DISABLE_CPU_AUTOCOPY": "1",
                 "TORCH_NEURONX_FALLBACK_ONLY_FOR_UNIMPLEMENTED_OPS": "1", "TORCH_NEURONX_METRICS_ENABLED": "1",
-                "NEURON_COMPILER_OPT_LEVEL": f"-O{level}"}
+                "NEURON_COMPILER_OPT_LEVEL": f"-O{self._optlevel(case)}"}
 
-    def _xla(self, case: Case, folder: Path) -> dict[str, str]:
-        """Variables of torch-neuronx on XLA; unset, PJRT_DEVICE would be the CPU without a word."""
-        return {"PJRT_DEVICE": "CPU" if self.flavour.emulated else "NEURON", "NEURON_COMPILE_CACHE_URL": str(folder)}
+    def _xla(self, case: Case, scratch: str) -> dict[str, str]:
+        """Variables of torch-neuronx on XLA; unset, PJRT_DEVICE would be the CPU without a word.
+
+        The compiler's cache may be at an address, which all ranks share; traced models are not kept there.
+        """
+        option = str(case.backend_options.get("cache", _cache.OPTION))
+        kept = option if _cache.is_address(option) else str(self._folder(case, scratch))
+        return {"PJRT_DEVICE": "CPU" if self.flavour.emulated else "NEURON", "NEURON_COMPILE_CACHE_URL": kept}
 
     def _mode(self, case: Case) -> str:
         """The mode asked for, else the flavour's own: XLA traces models without state, all else runs lazily."""
@@ -209,8 +230,6 @@ class NeuronBackend:
         if case.dtype == "fp8":
             return ("fp8 is not offered on Neuron: Trn1 and Trn2 reject torch.float8_e4m3fn (NCC_EVRF051), eager fp8 "
                     "products are computed in bf16, and torch._scaled_mm is not on the device")
-        if case.dtype == "tf32" and self.flavour.name == "native":
-            return "tf32 is a flag of neuronx-cc that the native flavour overrides: use fp32 or bf16"
         if case.dtype.startswith("amp-") and self._mode(case) == "trace":
             return f"{case.dtype} is not offered for traced models: use bf16, or mode=lazy"
         if case.dtype in ("fp16", "amp-fp16") and case.task == "training":
@@ -220,7 +239,7 @@ class NeuronBackend:
     def _wrong_options(self, case: Case, kind: str | None) -> str | None:
         """What is wrong in the case's compile mode and backend options, or None."""
         options, name, mode = case.backend_options, self.flavour.name, self._mode(case)
-        count, _ = _cores(options.get("cores"))
+        count, which = _cores(options.get("cores"))
         if case.compile == "dynamic":
             return "Neuron compiles for fixed shapes: dynamic=True is rejected"
         if case.compile not in ("auto", "on", "off", "neuron"):
@@ -238,9 +257,12 @@ class NeuronBackend:
             return "a traced graph neither trains, nor keeps state between calls, nor exchanges tensors: use mode=lazy"
         if count is None:
             return f"cores={options['cores']!r} is neither a number of cores nor a range such as 4-7"
-        if count > 1 and case.ranks not in ((1, count) if mode == "trace" else (count,)):
+        if (count > 1 or which) and case.ranks not in ((1, count) if mode == "trace" else (count,)):
             return (f"cores={options['cores']!r} is {count} cores for {case.ranks} process(es) of one each: use "
                     f"--parallelism dp={count}, or mode=trace on XLA, where one process splits its batch")
+        wanted, told = max(count, case.ranks), os.environ.get(neuron.VISIBLE)
+        if told and not which and len(neuron.core_numbers(told)) < wanted:
+            return f"{neuron.VISIBLE}={told} names {len(neuron.core_numbers(told))} core(s), and {wanted} are asked for"
         if options.get("lnc") not in (None, 1, 2):
             return f"lnc={options['lnc']!r} is neither 1 nor 2"
         if options.get("lnc") is not None and kind not in (None, *neuron.JOINS_CORES):
@@ -275,11 +297,13 @@ class NeuronBackend:
         return None
 
     def _all_held(self, devices: Sequence[neuron.NeuronDevice]) -> tuple[str, str] | None:
-        """Whether others hold every core: a process holds all of them unless its variables say less."""
+        """Whether others hold every core: a process holds what it asked for, else all of the devices that list it."""
         total = sum(one.cores or 0 for one in devices)
-        cores = {holder.pid: neuron.cores_of(holder.pid, self._root) for one in devices
+        asked = {holder.pid: neuron.cores_of(holder.pid, self._root) for one in devices
                  for holder in one.held_by({os.getpid()})}
-        held = sum(total if count is None else count for count in cores.values())
+        whole = [one for one in devices if any(asked[holder.pid] is None for holder in one.held_by({os.getpid()}))]
+        others = {holder.pid for one in devices if one not in whole for holder in one.held_by({os.getpid()})}
+        held = sum(one.cores or 0 for one in whole) + sum(asked[pid] or 0 for pid in others)
         if not total or held < total:
             return None
         return (f"all {total} NeuronCores are held: {_held(devices)}", "wait for it to end, or end it by its pid")
@@ -300,6 +324,15 @@ class NeuronBackend:
 def _untraceable(case: Case) -> bool:
     """Whether a case is beyond a graph that is traced once: it trains, keeps state, or exchanges tensors."""
     return case.task == "training" or case.scenario in ("generation", "collective")
+
+
+def _chosen(case: Case) -> tuple[int, ...]:
+    """Numbers of the cores of all of a case's processes: those that `cores` names, else the first that were left to
+    us by NEURON_RT_VISIBLE_CORES, else the machine's first; () for one that the runtime may choose."""
+    count, which = _cores(case.backend_options.get("cores"))
+    wanted = case.ranks if case.ranks > 1 else count or 1
+    left = neuron.core_numbers(which or os.environ.get(neuron.VISIBLE, ""))
+    return left[:wanted] if left or wanted == 1 else tuple(range(wanted))
 
 
 def _cores(option: Scalar) -> tuple[int | None, str | None]:
