@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
+
+STAND_IN = str(Path(__file__).parent / "fakes/torch_neuronx_trace")
 
 
 class FakeClock:
@@ -32,6 +39,25 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.fakes.inprocess import converse_here
 
     monkeypatch.setattr(runner, "converse", converse_here)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The stand-in of torch-neuronx 2.9, and the Neuron backend as it finds itself with it; children find it too."""
+    from bench.backends import neuron
+
+    monkeypatch.syspath_prepend(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", STAND_IN)
+    monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")  # which the import sets, and nobody would take back
+    monkeypatch.setattr(neuron, "BACKEND", neuron.NeuronBackend())
+    ours = ("torch_neuronx", "torch_neuronx.xla")
+    for name in ours:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import torch_neuronx
+
+    yield torch_neuronx
+    for name in ours:
+        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""torch_xla for real on PJRT's CPU device, under the XLA flavour of Neuron and TPU; tracing by a stand-in.
+"""torch_xla for real on PJRT's CPU device, under the XLA flavour of Neuron and TPU.
 
 What needs torch_xla is skipped by name without it: ci/xla.sh makes an environment that has it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,9 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.backends import neuron as neuron_module
 from bench.backends import tpu as tpu_module
-from bench.backends.neuron import NeuronBackend
 from bench.backends.neuron.flavour import Flavour
 from bench.backends.tpu import TpuBackend
 from bench.case import Case, Effort
@@ -33,7 +31,6 @@ from bench.registry import case_for, load_scenario, load_workload, load_workload
 from bench.runner import Session, run_case
 from tests.commandline import MY_MODEL
 
-STAND_IN = str(Path(__file__).parent / "fakes/torch_neuronx_trace")
 XLA = Flavour(name="xla", version="2.9.0.2.15+emulator", emulated=True)
 WORK = Work(item="sample", items=1)
 MACHINE = {"name": "a machine"}
@@ -67,19 +64,6 @@ def lazy(case: Case | None = None) -> Iterator[Any]:
 
     with contextlib.closing(LazyDevice(case or a_case(), "CPU")) as device:
         yield device
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The stand-in's module, and the Neuron backend as it finds itself with it; children find it too."""
-    monkeypatch.syspath_prepend(STAND_IN)
-    monkeypatch.setenv("PYTHONPATH", STAND_IN)
-    monkeypatch.setattr(neuron_module, "BACKEND", NeuronBackend())
-    monkeypatch.delitem(sys.modules, "torch_neuronx", raising=False)
-    import torch_neuronx
-
-    yield torch_neuronx
-    monkeypatch.delitem(sys.modules, "torch_neuronx")
 
 
 @pytest.fixture
@@ -375,111 +359,71 @@ def test_two_trainings_are_alternated_in_one_child() -> None:
     assert [side["status"] for side in found["parity"]] == ["passed", "passed"]
 
 
-# ---------------------------------------------------------------- Neuron, traced
+# ---------------------------------------------------------------- cold and warm, lazily
 
 
-FLAGS = ["--auto-cast=none", "--optlevel=2"]  # neuronx-cc's; the cache's own word among them is none of its
+class Writes(nn.Module):
+    """Leaves a NEFF as it is computed, as libneuronxla would: PJRT's CPU device leaves none."""
+
+    def __init__(self, neff: Path | None, width: int) -> None:
+        super().__init__()
+        self.neff, self.linear = neff, nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.neff is not None:
+            leave(self.neff)
+        return self.linear(x)
 
 
-@contextlib.contextmanager
-def traced(case: Case, cache: Path, cores: int | str = 1) -> Iterator[Any]:
-    """An open TraceDevice: torch_xla is not asked for anything."""
+def leave(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("")
+
+
+@with_xla
+@pytest.mark.parametrize(("width", "kept", "anew", "flags", "cache"), [
+    (41, None, (), "", "cold"),
+    (42, "traced/of-another-model.pt", (), "", "cold"),
+    (43, "neuronxcc-2/MODULE_1/model.neff", (), "", "warm"),
+    (44, "neuronxcc-2/MODULE_1/model.neff", ("case",), "", "cold"),  # it was another model's
+    (45, "neuronxcc-2/MODULE_1/model.neff", ("canary",), "", "warm"),  # whose graphs are none of the case's
+    (46, "neuronxcc-2/MODULE_1/model.neff", ("canary", "case"), "", "cold"),
+    (47, "elsewhere/MODULE_1/model.neff", (), "--cache_dir={}/elsewhere", "warm"),
+    (48, "neuronxcc-2/MODULE_1/model.neff", (), "--cache_dir={}/elsewhere", "cold"),
+    (49, "neuronxcc-2/MODULE_1/model.neff", (), "--no_cache", "cold")])
+def test_a_cache_was_warm_where_no_graph_of_the_case_was_compiled_anew(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, kept: str | None, anew: tuple[str, ...],
+        flags: str, cache: str) -> None:
     from bench.backends.neuron.xla import open_device
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NEURON_COMPILE_CACHE_URL", str(cache))
-        patch.setenv("NEURON_CC_FLAGS", "--auto-cast=none --cache_dir=/x --optlevel=2")
-        settings = {"flavour": "xla", "mode": "trace", "compile": "neuron", "cores": cores, "lnc": None}
-        with contextlib.closing(open_device(case, settings, XLA)) as device:
-            yield device
+    monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", str(tmp_path))
+    monkeypatch.setenv("NEURON_CC_FLAGS", flags.format(tmp_path))
+    if kept:
+        leave(tmp_path / kept)
+    with contextlib.closing(open_device(a_case(), {"mode": "lazy"}, XLA)) as device:
+        assert device.report()["compile"]["cache"] is None  # nothing was compiled
+        x = device.put(torch.ones(2, width))  # a graph that no other test here has compiled
+        for whose in ("canary", "case"):
+            neff = tmp_path / "neuronxcc-2" / whose / "model.neff" if whose in anew else None
+            device.prepare(device.place(Writes(neff, width)), [x], WORK, plain=whose == "canary")(x)
+            device.wait()
+            time.sleep(0.3)  # compilers take seconds, and the clock of files is coarse
+        assert device.compiles() == 1
+        assert device.report()["compile"]["cache"] == cache
 
 
-def test_a_model_is_traced_once_with_explicit_flags_and_then_loaded(stand_in: Any, tmp_path: Path) -> None:
-    x = torch.randn(4, 8)
-    outputs = []
-    for _ in range(2):
-        stand_in.CALLS.clear()
-        torch.manual_seed(0)
-        with traced(a_case(), tmp_path) as device:
-            module = device.place(nn.Linear(8, 8))
-            outputs.append(device.prepare(module, [device.put(x)], WORK)(x))
-            report, graphs = device.report(), device.compiles()
-        assert graphs == 1
-    assert stand_in.CALLS == []
-    assert report["compile"] == {"cache": "warm", "traced": 0, "loaded": 1}
-    assert report["device"]["compiler_args"] == FLAGS
-    torch.testing.assert_close(*outputs)
+@with_xla
+def test_whether_a_cache_at_an_address_was_warm_is_unknown_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.backends.neuron.xla import open_device
 
-
-def test_what_changes_the_graph_is_traced_anew(stand_in: Any, tmp_path: Path) -> None:
-    for case, rows in ((a_case(), 4), (a_case(), 5), (a_case(seed=1), 4), (a_case(dtype="bf16"), 4)):
-        with traced(case, tmp_path) as device:
-            x = device.put(torch.ones(rows, 8))
-            device.prepare(device.place(nn.Linear(8, 8)), [x], WORK)(x)
-            assert device.report()["compile"]["cache"] == "cold"
-    assert len(stand_in.CALLS) == 4
-
-
-def test_the_canary_of_a_traced_device_is_neither_kept_nor_counted(stand_in: Any, tmp_path: Path) -> None:
-    with traced(a_case(), tmp_path) as device:
-        found = Canary(device).before()
-        assert found["passed"], found["reasons"]
-        assert device.compiles() == 0
-    assert stand_in.CALLS
-    assert not list(tmp_path.rglob("*.pt"))
-
-
-def test_a_rank_traces_for_the_one_core_it_has(stand_in: Any, tmp_path: Path) -> None:
-    with traced(a_case(parallelism="dp=2"), tmp_path, 2) as device:
-        device.prepare(device.place(nn.Linear(8, 8)), [device.put(torch.ones(8, 8))], WORK)
-        assert device.report()["device"]["cores"] == 2
-    assert stand_in.CALLS[0]["inputs"] == [(8, 8)]
-
-
-@pytest.mark.parametrize(("cores", "parts"), [(1, 1), (2, 2), ("4-7", 4)])
-def test_cores_take_equal_parts_of_a_batch(stand_in: Any, tmp_path: Path, cores: int | str, parts: int) -> None:
-    torch.manual_seed(0)
-    module, x = nn.Linear(8, 8), torch.randn(8, 8)
-    with traced(a_case(), tmp_path, cores) as device:
-        found = device.prepare(device.place(module), [x], WORK)(x)
-        assert device.report()["device"]["cores"] == parts
-    (call,) = stand_in.CALLS
-    assert call == {"inputs": [(8 // parts, 8)], "compiler_args": FLAGS}
-    torch.testing.assert_close(found, module(x).detach())
-
-
-def test_a_batch_that_cores_cannot_share_is_unsupported_but_the_canary_s_is_filled_up(stand_in: Any,
-                                                                                      tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    module, x = nn.Linear(8, 8), torch.randn(8, 8)
-    with traced(a_case(), tmp_path, 3) as device:
-        with pytest.raises(CaseFailed, match=r"3 cores take equal parts.*8 is no multiple") as failed:
-            device.prepare(device.place(module), [x], WORK)
-        found = device.prepare(device.place(module), [x], WORK, plain=True)(x)
-    assert failed.value.status == "unsupported"
-    assert stand_in.CALLS[0]["inputs"] == [(3, 8)]
-    torch.testing.assert_close(found, module(x).detach())
-
-
-def test_autocast_has_no_meaning_in_a_trace(stand_in: Any, tmp_path: Path) -> None:
-    with pytest.raises(CaseFailed, match="mode=lazy"), traced(a_case("bert", dtype="amp-bf16"), tmp_path):
-        pytest.fail("opened")
-
-
-def test_memory_is_the_rise_of_the_drivers_peaks_or_unknown(stand_in: Any, tmp_path: Path,
-                                                            monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.backends.neuron import xla
-
-    peaks = {0: 100, 1: 500}
-    monkeypatch.setattr(xla, "device_memory", lambda: [{"device": 0, "core": core, "peak_bytes": peak}
-                                                       for core, peak in peaks.items()])
-    with traced(a_case(), tmp_path) as device:
-        assert device.peak_memory_bytes()[0] is None  # whose they are nobody knows
-        peaks[0] = 300
-        assert device.peak_memory_bytes()[0] == 300
-        peaks.clear()
-    with traced(a_case(), tmp_path) as device:
-        assert device.peak_memory_bytes() == (None, "the Neuron driver shows no memory statistics here")
+    monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", "s3://bucket/x")
+    with contextlib.closing(open_device(a_case(), {"mode": "lazy"}, XLA)) as device:
+        module, x = device.place(nn.Linear(39, 39)), device.put(torch.ones(2, 39))
+        device.prepare(module, [x], WORK)(x)
+        device.wait()
+        found = device.report()["compile"]
+    assert found["cache"] is None
+    assert "s3://bucket/x" in found["cache_unknown"]
 
 
 # ---------------------------------------------------------------- TPU

@@ -7,6 +7,7 @@ its code (torch_xla.py, core/xla_model.py, debug/metrics.py). The tests run this
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ class LazyDevice(EagerDevice):
             xla_model.set_replication(self._device, xla_model.get_xla_supported_devices())
         super().__init__(case, "xla")
         self._not_the_cases = self._count("UncachedCompile")  # graphs before this case, the canary's, and reads'
+        self._aside_s: list[tuple[float, float]] = []  # when those of this device were compiled, by time.time()
         self._bytes_before = self._memory_info().get("bytes_used", 0)
         self._fallen_before = self._fallen()
         self._probe: Tensor | None = None
@@ -182,9 +184,12 @@ class LazyDevice(EagerDevice):
     def _aside(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """A call whose graphs are none of the case's."""
         def counted(*inputs: Any) -> Any:
-            before = self._count("UncachedCompile")
+            before, began_s = self._count("UncachedCompile"), time.time()
             result = call(*inputs)
-            self._not_the_cases += self._count("UncachedCompile") - before
+            rose = self._count("UncachedCompile") - before
+            if rose:
+                self._not_the_cases += rose
+                self._aside_s.append((began_s, time.time()))
             return result
 
         return counted

@@ -203,7 +203,7 @@ def _compile(children: Sequence[Child]) -> list[Metric]:
         own = [child["compile"] for child in children if (child["compile"].get("cache") == first) == alike]
         if own:
             found = children_interval([child["seconds"] for child in own])
-            metrics.append(_metric(name, found, "s", f"{own[0].get('cache')} cache; {found.method}"))
+            metrics.append(_metric(name, found, "s", f"{own[0].get('cache') or 'unknown'} cache; {found.method}"))
     return metrics
 
 

@@ -3,16 +3,19 @@
 The folder belongs on PYTHONPATH: its .dist-info marks it as an emulator. Lazy execution needs no stand-in, as
 torch_xla has a CPU device. Source of the signatures: AWS Neuron documentation, "PyTorch NeuronX Tracing API for
 Inference" and "PyTorch NeuronX DataParallel API". As with the real one, tensors are the host's, a traced model takes
-inputs of one shape, and it can be saved. CALLS notes what `trace` was asked for.
+inputs of one shape, and it can be saved. CALLS notes what `trace` was asked for, and what DataParallel ran on.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from torch_neuronx import xla
 
 CALLS: list[dict[str, Any]] = []
 
@@ -32,18 +35,33 @@ def trace(func: Callable[..., Any], example_inputs: Tensor | tuple[Tensor, ...],
 
 
 class DataParallel:
-    """Copies of a traced model, one a core: each takes its part of the inputs along `dim`."""
+    """Copies of a traced model, one a core: each takes its part of the inputs along `dim`.
+
+    As in 1.13 (xla_impl/data_parallel.py) cores that follow one another are one loaded module, so that
+    `num_workers` is 2 unless it is set. A core that this process was not given cannot be loaded.
+    """
 
     def __init__(self, model: Any, device_ids: Sequence[int] | None = None, dim: int = 0,
                  set_dynamic_batching: bool = True) -> None:
-        self._model, self._cores, self._dim = model, len(device_ids or (0, 1)), dim
+        self._model, self._dim = model, dim
+        self._cores = list(range(_visible_cores())) if device_ids is None else list(device_ids)
+        if max(self._cores) >= _visible_cores():
+            raise RuntimeError(f"nc:{max(self._cores)} is not among the {_visible_cores()} cores of this process")
+        self.num_workers = 2
 
     def __call__(self, *inputs: Tensor) -> Any:
-        parts = zip(*(tensor.chunk(self._cores, self._dim) for tensor in inputs), strict=True)
+        parts = list(zip(*(tensor.chunk(len(self._cores), self._dim) for tensor in inputs), strict=True))
+        CALLS.append({"cores": self._cores, "at_once": min(self.num_workers, len(parts))})
         outputs = [self._model(*part) for part in parts]
         if isinstance(outputs[0], Tensor):
             return torch.cat(outputs, self._dim)
         return tuple(torch.cat(found, self._dim) for found in zip(*outputs, strict=True))
+
+
+def _visible_cores() -> int:
+    """Cores that the runtime would take: those that are named, else so many free ones."""
+    first, _, last = os.environ.get("NEURON_RT_VISIBLE_CORES", "").partition("-")
+    return int(last or first) - int(first) + 1 if first else int(os.environ["NEURON_RT_NUM_CORES"])
 
 
 @torch.jit.script
@@ -61,3 +79,6 @@ class _Fixed(torch.nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         return self._func(*(_exactly(tensor, shape) for tensor, shape in zip(inputs, self._shapes, strict=True)))
+
+
+xla.init()
