@@ -76,8 +76,8 @@ def measured(path: Path, *, timeout_s: float = 120.0, max_seconds: float = 0.2, 
 
 def in_two_ranks(folder: Path, name: str, code: str) -> Path:
     """A workload of which `code` runs in the ranks alone, `rank` being which; the scout's process stays whole."""
-    return workload_file(folder, f"rank = os.environ.get('RANK')\nif rank is not None:\n    {code}\nWORKLOAD = W",
-                         name)
+    which = "import torch.distributed as dist\nrank = str(dist.get_rank()) if dist.is_initialized() else None"
+    return workload_file(folder, f"{which}\nif rank is not None:\n    {code}\nWORKLOAD = W", name)
 
 
 # ---------------------------------------------------------------- real ranks
