@@ -287,3 +287,14 @@ def test_memory_that_the_driver_does_not_show_is_unknown(stand_in: Any, tmp_path
     with traced(a_case(), tmp_path) as device:
         device.reset_peak_memory()
         assert device.peak_memory_bytes() == (None, "the Neuron driver shows no memory statistics here")
+
+
+def test_memory_of_a_core_without_statistics_shifts_nobody_elses(stand_in: Any, tmp_path: Path,
+                                                                 peaks: dict[tuple[int, int], int | None]) -> None:
+    peaks[0, 0] = None
+    for cores, expected in (("0-0", None), ("1-1", 700)):
+        peaks.update({(0, 2): 100, (0, 3): 100})
+        with traced(a_case(), tmp_path, cores) as device:
+            device.reset_peak_memory()
+            peaks.update({(0, 2): 300, (0, 3): 400})
+            assert device.peak_memory_bytes()[0] == expected

@@ -286,14 +286,16 @@ class _Driver:
         if not own:
             return None, f"neither {VISIBLE} nor neuron-monitor says which cores this process has"
         peaks = self._peaks()
-        if any(0 < self._before[core] >= peaks.get(core, 0) for core in own):
+        known = [peak for core in own if (peak := peaks.get(core)) is not None]
+        if len(known) < len(own):
+            return None, "the driver shows no memory statistics of a core of this process"
+        if any(0 < (self._before[core] or 0) >= peak for core, peak in zip(own, known, strict=True)):
             return None, "the driver's peak of a core was not above that of an earlier process"
-        return sum(peaks.get(core, 0) for core in own), (
-            f"sysfs peaks of this process's {len(own)} physical cores, everything on them, canary included")
+        return sum(known), (f"sysfs peaks of this process's {len(own)} physical cores, everything on them, canary "
+                            "included")
 
-    def _peaks(self) -> dict[tuple[int, int], int]:
-        return {(core["device"], core["core"]): core["peak_bytes"] for core in device_memory()
-                if core["peak_bytes"] is not None}
+    def _peaks(self) -> dict[tuple[int, int], int | None]:
+        return {(core["device"], core["core"]): core["peak_bytes"] for core in device_memory()}
 
 
 def _package() -> Any:
