@@ -55,6 +55,11 @@ def whole(case: Case) -> Case:
     return dataclasses.replace(case, batch_size=case.batch_size * case.ranks)
 
 
+def is_sharded(case: Case) -> bool:
+    """Whether each rank holds a part of every parameter, and no rank all of them."""
+    return case.ranks > 1 and case.parallelism.startswith("fsdp")
+
+
 def share(program: Program, case: Case, rank: int) -> Program:
     """A whole program as one rank runs it: of every training batch its own samples."""
     if case.ranks == 1 or case.task != "training":
@@ -197,25 +202,29 @@ def join(case: Case, backend: Backend, rank: int, timeout_s: float) -> Ranks:
     return Ranks(size=case.ranks, rank=rank, together=together, host=host)
 
 
-def spread(model: nn.Module, case: Case) -> nn.Module:
-    """A placed model as its ranks train it: DDP, or FSDP2 of each block of its lists of layers and of the rest.
+def shard(model: nn.Module) -> None:
+    """Spread a model of the host by FSDP2: each block of its lists of layers, then the rest.
 
-    To be called before the optimiser is made, as FSDP2 puts shards in the parameters' place. A block
-    is a member of an outermost `ModuleList`, as in
+    To be called before the model is placed, so that no device ever holds more of it than one block and its own
+    shards: FSDP2 moves what it shards. And before the optimiser is made, as shards take the parameters' place. A
+    block is a member of an outermost `ModuleList`, as in
     https://docs.pytorch.org/tutorials/intermediate/FSDP_tutorial.html.
+    Source: torch 2.13, torch/distributed/fsdp/_fully_shard/_fsdp_init.py, _move_states_to_device.
     """
-    if case.ranks == 1:
-        return model
-    if case.parallelism.startswith("dp"):
-        from torch.nn.parallel import DistributedDataParallel
-
-        return DistributedDataParallel(model)
     from torch.distributed.fsdp import fully_shard
 
     for block in _blocks(model):
         fully_shard(block)
     fully_shard(model)
-    return model
+
+
+def spread(model: nn.Module, case: Case) -> nn.Module:
+    """A placed model as its ranks train it: DDP, unless it is in shards already."""
+    if case.ranks == 1 or is_sharded(case):
+        return model
+    from torch.nn.parallel import DistributedDataParallel
+
+    return DistributedDataParallel(model)
 
 
 def _blocks(model: nn.Module) -> Iterator[nn.Module]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench.case import Case
+from bench.cli.run import _choices
 from bench.contracts import Work
 from bench.measure import canary as canary_module
 from bench.measure import parity, tune
@@ -22,6 +23,7 @@ from bench.measure.summarise import metrics_of, per_item
 from bench.record import PHASES, Metric
 from tests.conftest import FakeClock
 from tests.fakes.devices import ScriptedDevice
+from tests.records import make_record
 
 # ---------------------------------------------------------------- the loop
 
@@ -166,6 +168,19 @@ def test_what_cannot_run_is_kept_and_is_no_choice() -> None:
     assert found["settings"] == START
     assert found["trials"][-1] == {"settings": START | {"compile": "inductor"},
                                    "error": "RuntimeError: Unsupported: no such kernel"}
+
+
+def test_where_nothing_can_run_the_first_guess_stands_and_a_note_says_so() -> None:
+    found = tune.choose({"threads": [2, 1], "compile": ["off", "inductor"]}, START, max_seconds=20, trial=trial_of({}))
+    assert found["settings"] == START
+    assert len(found["trials"]) == 3
+    assert found["notes"] == ["none of the 3 settings tried could run, and the first guess stands: "
+                              "RuntimeError: Unsupported: no such kernel"]
+    told = _choices(make_record(settings=START, tuning=found))
+    assert told == found["notes"]
+    tuning = found | {"trials": [*found["trials"], {"settings": START, "step_ns": 5.0}], "notes": []}
+    assert _choices(make_record(settings=START, tuning=tuning)) == [
+        "auto chose threads=2, layout=contiguous, compile=off (4 tried)"]
 
 
 def test_where_the_first_guess_cannot_run_another_is_chosen() -> None:

@@ -112,11 +112,11 @@ def _keep(record: Record, store: Store, progress: Progress) -> bool:
 
 def _choices(record: Record) -> list[str]:
     """What `auto` decided, for the eyes of who runs it."""
-    tried = len(record.tuning.get("trials", []))
-    if not tried:
-        return [*record.tuning.get("notes", [])]
+    trials, notes = record.tuning.get("trials", []), record.tuning.get("notes", [])
+    if not any("step_ns" in trial for trial in trials):
+        return [*notes]
     settings = ", ".join(f"{key}={value}" for key, value in record.settings.items())
-    return [f"auto chose {settings} ({tried} tried)", *record.tuning.get("notes", [])]
+    return [f"auto chose {settings} ({len(trials)} tried)", *notes]
 
 
 def _say_plan(planned: Sequence[Planned], effort: Effort, *, as_json: bool) -> None:

@@ -26,7 +26,7 @@ from bench.measure.canary import Canary
 from bench.measure.ledger import Ledger
 from bench.measure.loop import quiet_heap, time_rounds
 from bench.measure.summarise import per_item
-from bench.parallel import ALONE, Chunk, Ranks, alone, in_parts, share, whole
+from bench.parallel import ALONE, Chunk, Ranks, alone, in_parts, is_sharded, shard, share, whole
 from bench.registry import load_backend, load_scenario, workload_of
 from bench.stats.pairs import decide, looks
 from bench.stats.sampling import narrow_enough, steps_per_round
@@ -69,10 +69,15 @@ def scout(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratc
     program = _built(workload, case)
     # What needs several devices cannot be tried on one; of ranks that train one tries its share by itself.
     axes = {} if workload.parallelism != "dp=1" else backend.axes(case, program)
+    notes = []
+    if axes and is_sharded(case):
+        notes = [f"nothing was tried for {case.parallelism}: a trial has one device, and there the model is not in "
+                 f"shards; {', '.join(f'{axis}={settings[axis]}' for axis in axes)} is the first guess"]
+        axes = {}
     ledger.enter("check")
     unchecked = _make_reference(case, in_parts(program, case), work, scratch / "reference.pt")
     del program  # the reference has moved its weights in training, and two would not fit where one does
-    tuning: dict[str, Any] = {"settings": dict(settings), "trials": [], "notes": []}
+    tuning: dict[str, Any] = {"settings": dict(settings), "trials": [], "notes": notes}
     if axes:
         ledger.enter("load")
         program = share(_built(workload, case), case, 0)
@@ -217,6 +222,8 @@ def _prepared(case: Case, device: Device, ledger: Ledger, ranks: Ranks = ALONE) 
     workload = workload_of(case)
     work = _work_of(workload, case)
     program = share(_built(workload, case), case, ranks.rank)
+    if is_sharded(case):
+        shard(program.model)
     graphs, built_s, started_ns = device.compiles(), ledger.seconds()["load"], device.clock_ns()
     timed = load_scenario(case.scenario).prepare(program, device, work)
     if device.compiles() == graphs:

@@ -21,7 +21,8 @@ def choose(axes: Mapping[str, Sequence[Any]], settings: Settings, *, max_seconds
     One axis after the other, each with the best of those before it: threads, then layout, then
     compile. `trial(settings)` returns a step's ns. Compiling takes tens of seconds, so it is tried
     only where the user asked for at least 10 s of timed rounds: under that the answer would cost
-    more than the measurement it serves. What cannot run is no choice, and its error is kept.
+    more than the measurement it serves. What cannot run is no choice, and its error is kept; where
+    nothing can, `settings` stand as they are and a note says so.
     """
     best = dict(settings)
     trials: list[dict[str, Any]] = []
@@ -32,7 +33,7 @@ def choose(axes: Mapping[str, Sequence[Any]], settings: Settings, *, max_seconds
             notes.append(f"compile not tried: {max_seconds:g} s of timing were asked for, and finding out takes "
                          f"longer; pass --compile, or --max-seconds {COMPILE_WORTH_S:g} or more")
             continue
-        if best_ns is None:
+        if not trials:
             best_ns = _tried(best, trial, trials)
         for value in values:
             if value == best[axis]:
@@ -41,6 +42,9 @@ def choose(axes: Mapping[str, Sequence[Any]], settings: Settings, *, max_seconds
             step_ns = _tried(candidate, trial, trials)
             if step_ns is not None and (best_ns is None or step_ns < CLEARLY * best_ns):
                 best, best_ns = candidate, step_ns
+    if trials and best_ns is None:
+        notes.append(f"none of the {len(trials)} settings tried could run, and the first guess stands: "
+                     f"{trials[0]['error']}")
     return {"settings": best, "trials": trials, "notes": notes}
 
 
