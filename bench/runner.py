@@ -221,7 +221,8 @@ def converse(request: dict[str, Any], environment: Mapping[str, str], timeout_s:
     """Spawn a worker, hand it the request, sleep until it answers, the time is up or `stop` is wanted.
 
     The child leads a process group of its own, which is killed whole at the end, so that no compiler
-    outlives it. Returns {"result" or None, "returncode", "timed_out", "oom_killed", "stderr", "wall_s"}.
+    outlives it. Returns {"result" or None, "returncode", "timed_out", "phase" (the last that it was in),
+    "oom_killed", "stderr", "wall_s"}.
     """
     ooms = memory.oom_kills()
     with tempfile.TemporaryFile() as errors:
@@ -231,7 +232,7 @@ def converse(request: dict[str, Any], environment: Mapping[str, str], timeout_s:
             stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
         assert process.stdin is not None
         assert process.stdout is not None
-        result, timed_out = None, False
+        result, timed_out, phase = None, False, "start"
         try:
             with contextlib.suppress(BrokenPipeError):  # a child dead already says why on stderr
                 process.stdin.write(json.dumps(request | {"started_ns": started_ns, "parent": os.getpid()}).encode())
@@ -241,7 +242,8 @@ def converse(request: dict[str, Any], environment: Mapping[str, str], timeout_s:
                 if message["event"] == "result":
                     result = message["result"]
                     break  # what the child has forked may hold the pipe open
-                tell(message["phase"])
+                phase = message["phase"]
+                tell(phase)
         except TimeoutError:
             timed_out = True
         finally:
@@ -253,8 +255,9 @@ def converse(request: dict[str, Any], environment: Mapping[str, str], timeout_s:
             process.stdout.close()
         errors.seek(0)
         stderr = errors.read().decode("utf-8", "replace").splitlines()[-STDERR_LINES:]
-    return {"result": result, "returncode": returncode, "timed_out": timed_out, "stderr": "\n".join(stderr),
-            "oom_killed": returncode == -signal.SIGKILL and memory.oom_kills() != ooms, "wall_s": wall_s}
+    return {"result": result, "returncode": returncode, "timed_out": timed_out, "phase": phase,
+            "stderr": "\n".join(stderr), "wall_s": wall_s,
+            "oom_killed": returncode == -signal.SIGKILL and memory.oom_kills() != ooms}
 
 
 def _lines(descriptor: int, deadline_ns: int, stop: Stop) -> Iterator[bytes]:
@@ -300,7 +303,8 @@ def _died(answer: dict[str, Any], timeout_s: float,
     tail = answer["stderr"].strip()
     if answer["timed_out"]:
         return {"status": "timeout", "stderr": tail,
-                "reason": f"no answer within {timeout_s:g} s: it hung, or needs a longer --timeout"}
+                "reason": f"no answer within {timeout_s:g} s (in phase {answer['phase']}): it hung, or needs a longer "
+                          "--timeout"}
     known = explain(answer["stderr"])
     if known:
         return {"status": known[0], "reason": known[1], "stderr": tail}

@@ -12,6 +12,7 @@ import dataclasses
 import gc
 import os
 import random
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from bench.measure.loop import quiet_heap, time_rounds
 from bench.measure.summarise import per_item
 from bench.parallel import ALONE, Chunk, Ranks, alone, in_parts, is_sharded, shard, share, whole
 from bench.registry import load_backend, load_scenario, workload_of
+from bench.scenarios._steps import REFERENCE_LOSSES
 from bench.stats.pairs import decide, looks
 from bench.stats.sampling import narrow_enough, steps_per_round
 from bench.stats.steady import drift, steady_from
@@ -54,6 +56,16 @@ NO_ENERGY = {"joules": None, "method": None, "reason": "the backend does not say
 REFERENCE_BYTES_PER_WEIGHT = {"inference": 4.5, "training": 18.0}
 """Float32 weights with some activations; training adds gradients and two AdamW moments."""
 
+REFERENCE_RATE = 0.5
+"""Of a bare float32 product's FLOP/s, what a model's steps reach on a host: BERT-base, ResNet-50 and ViT 0.56 to 0.76
+on one core of an EPYC 9004, 0.4 where others share it."""
+
+REFERENCE_SHARE = 0.5
+"""Of the timeout, what the reference may take: the rest is for building the model, twice, and for trials."""
+
+RATE_SECONDS = 2.0
+PRODUCT_SECONDS = 0.02
+
 
 def scout(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratch: Path) -> dict[str, Any]:
     """Make the reference and the `auto` choices; return {"settings", "tuning", "parity", "work"}.
@@ -75,7 +87,8 @@ def scout(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scratc
                  f"shards; {', '.join(f'{axis}={settings[axis]}' for axis in axes)} is the first guess"]
         axes = {}
     ledger.enter("check")
-    unchecked = _make_reference(case, in_parts(program, case), work, scratch / "reference.pt")
+    unchecked = _make_reference(case, in_parts(program, case), work, scratch / "reference.pt",
+                                limit_s=REFERENCE_SHARE * effort.timeout_s)
     del program  # the reference has moved its weights in training, and two would not fit where one does
     tuning: dict[str, Any] = {"settings": dict(settings), "trials": [], "notes": notes}
     if axes:
@@ -279,8 +292,12 @@ def _work_of(workload: Workload, case: Case) -> Work:
     return work
 
 
-def _make_reference(case: Case, program: Program, work: Work, path: Path) -> str | None:
-    """Save the float32 eager CPU evidence of the same weights and inputs; return why it cannot be, or None."""
+def _make_reference(case: Case, program: Program, work: Work, path: Path, *,
+                    limit_s: float = float("inf")) -> str | None:
+    """Save the float32 eager CPU evidence of the same weights and inputs; return why it cannot be, or None.
+
+    It cannot where memory, or more than `limit_s` seconds, would be needed.
+    """
     import torch
 
     weights = sum(p.numel() for p in program.model.parameters())
@@ -293,9 +310,41 @@ def _make_reference(case: Case, program: Program, work: Work, path: Path) -> str
     cpu = load_backend("cpu")
     plain = dataclasses.replace(alone(case), dtype="fp32", backend="cpu", compile="off", backend_options={})
     with contextlib.closing(cpu.open(plain, cpu.fixed(plain))) as device:
+        flops = reference_flops(case, work) or 0.0
+        seconds = flops / (REFERENCE_RATE * float32_rate(flops / (REFERENCE_RATE * limit_s)))
+        if seconds > limit_s:
+            return (f"the float32 reference would take about {seconds / 60:.3g} min on this host "
+                    f"({flops:.3g} FLOP); {limit_s / 60:.3g} min of the --timeout are for it")
         timed = load_scenario(case.scenario).prepare(program, device, work)
         torch.save(timed.evidence(None, full=True), path)
     return None
+
+
+def reference_flops(case: Case, work: Work) -> float | None:
+    """FLOPs of a reference: of the steps that give evidence, all ranks' of training, and of a generation its prefill
+    (few tokens follow); None where the workload states none."""
+    if case.task == "training":
+        return work.flops and work.flops * REFERENCE_LOSSES * case.ranks
+    return work.parts.get("prefill", work.flops)
+
+
+def float32_rate(enough: float) -> float:
+    """Return the FLOP/s of this host's best float32 matrix product by now: the first that reaches `enough` ends it.
+
+    So it takes milliseconds where the host is quick enough by far. To fall short takes two seconds: on a shared
+    machine a short product proves nothing.
+    """
+    import torch
+
+    best, n, started_ns = 0.0, 256, time.perf_counter_ns()
+    while not best or (best < enough and time.perf_counter_ns() - started_ns < RATE_SECONDS * 1e9):
+        square = torch.ones(n, n)
+        begun_ns = time.perf_counter_ns()
+        torch.mm(square, square)
+        took_s = max(time.perf_counter_ns() - begun_ns, 1) / 1e9
+        best = max(best, 2.0 * n**3 / took_s)
+        n *= 2 if took_s < PRODUCT_SECONDS and n < 4096 else 1
+    return best
 
 
 def _reference_of(case: Case, scratch: Path) -> list[Tensor] | None:
