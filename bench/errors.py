@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+HOST_OOM = ("MemoryError", "can't allocate memory", "std::bad_alloc")
+"""How Python, torch and C++ say that host memory ran out."""
+
 DONE, GATE_FAILED, USAGE, NOTHING_VALID, INTERRUPTED = 0, 1, 2, 3, 130
 
 

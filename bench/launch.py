@@ -24,7 +24,7 @@ from bench.machine import memory
 
 REQUEST, PHASES = "request.json", "phases"
 LOOK_S = 0.2
-LAST_LINES = 200  # as runner.STDERR_LINES: an error code may stand above a long traceback
+LAST_LINES = 40
 Result = dict[str, Any]
 
 
@@ -154,12 +154,14 @@ def _energy(each: list[Result]) -> Result:
 
 
 def _canary(each: list[Result]) -> Result:
-    """Peaks add up; of what is wrong nothing is lost."""
+    """Peaks add up, where every rank has one; of what is wrong nothing is lost."""
     whole = dict(each[0])
     for name in ("flops_per_second", "gb_per_second"):
-        if name in whole:
-            whole[name] = sum(one[name] for one in each)
-            whole[f"{name}_source"] = f"{whole[f'{name}_source']}, summed over {len(each)} ranks"
+        source = whole.pop(f"{name}_source", None)
+        found = [one[name] for one in each if name in one]
+        whole.pop(name, None)
+        if len(found) == len(each):
+            whole |= {name: sum(found), f"{name}_source": f"{source}, summed over {len(each)} ranks"}
     whole["reasons"] = [f"rank {rank}: {reason}" for rank, one in enumerate(each) for reason in one["reasons"]]
     whole["passed"] = all(one["passed"] for one in each)
     return whole

@@ -21,7 +21,7 @@ from typing import Any
 
 from bench import machine, parallel
 from bench.case import Case, Effort
-from bench.errors import BUSY
+from bench.errors import BUSY, HOST_OOM
 from bench.machine import memory
 from bench.machine.noise import load_noise_floor
 from bench.measure.canary import NAME
@@ -32,7 +32,6 @@ from bench.scaling import Find, with_scaling
 
 STDERR_LINES = 200
 AGAIN_AFTER_S = 10.0  # where the device was busy: the driver may take a while to free what a dead process held
-HOST_OOM = ("MemoryError", "can't allocate memory", "std::bad_alloc")  # Python's, torch's, C++'s
 SMALLER = "try a smaller --batch-size or --size"
 Tell = Callable[[str], None]
 

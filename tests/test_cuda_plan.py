@@ -27,7 +27,7 @@ from bench.backends.cuda.device import (
     held_back,
     seen_by_nvml,
 )
-from bench.backends.cuda.fp8 import Fp8Linear, converted
+from bench.backends.cuda.fp8 import Fp8Linear, converted, rounded
 from bench.case import Case, Effort
 from bench.contracts import Program, Work
 from bench.errors import CaseFailed
@@ -670,6 +670,26 @@ def test_an_fp8_case_converts_a_model_once_and_fails_where_there_is_nothing_to_c
     assert device.report()["device"]["linear_layers"] == {"fp8": 1, "bf16": 1}
     with pytest.raises(CaseFailed, match="none: use bf16"):
         device.place(nn.Conv2d(3, 8, 3))
+
+
+def test_the_canarys_fp8_input_is_rounded_once_and_a_models_at_every_call(counters: Open,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[tuple[int, ...]] = []
+
+    def counted(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rounds.append(tuple(tensor.shape))
+        return rounded(tensor)
+
+    monkeypatch.setattr("bench.backends.cuda.fp8.rounded", counted)
+    device = counters(a_case(dtype="fp8"))
+    layer, inputs = device.place(nn.Linear(64, 32, bias=False)), device.put(torch.randn(16, 64))
+    outputs = []
+    for plain, wanted in ((True, 1), (False, 3)):
+        rounds.clear()
+        call = device.prepare(layer, [inputs], Work(item="matmul", items=1), plain=plain)
+        outputs += [call(inputs) for _ in range(3)]
+        assert rounds == [(16, 64)] * wanted
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -17,10 +18,14 @@ import jsonschema
 import pytest
 
 from bench import runner
+from bench.backends._eager import EagerDevice
 from bench.case import Case, Effort
-from bench.errors import BenchError
+from bench.errors import BenchError, CaseFailed
+from bench.measure import child
 from bench.record import Record, schema
-from bench.registry import load_workload_file
+from bench.registry import case_for, load_workload, load_workload_file
+from bench.report.cells import notes
+from bench.report.frame import parity_ok
 from bench.runner import Session, run_case
 from bench.store import Store
 from tests.commandline import BRIEF, EMULATED, one_document, records_in, spawn, trnbench, workload_file
@@ -179,6 +184,171 @@ def test_device_memory_that_runs_out_is_oom_and_exit_3(tmp_path: Path) -> None:
     assert record.status == "oom"
     assert "Out of device memory" in record.reasons[0]
     assert "Out of device memory" in result.stdout
+
+
+class Full:
+    """A device's memory that is full from the end of the timed part on: what is put then raises."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, error: Exception) -> None:
+        self.asked = 0
+        real_part, real_put = child.timed_part, EagerDevice.put
+        timed = False
+
+        def timed_part(*given: Any, **named: Any) -> dict[str, Any]:
+            nonlocal timed
+            result = real_part(*given, **named)
+            timed = True
+            return result
+
+        def put(device: EagerDevice, tensor: Any) -> Any:
+            if timed:
+                self.asked += 1
+                raise error
+            return real_put(device, tensor)
+
+        patch.setattr(child, "timed_part", timed_part)
+        patch.setattr(EagerDevice, "put", put)
+
+
+def copying(backend: str) -> Record:
+    """A case whose canary looks at products and copies."""
+    case = case_for("membw", load_workload("membw"), backend=backend, dtype="fp32", size="tiny", compile="off",
+                    threads=1)
+    record = run_case(case, Session(effort=Effort(repeats=1, max_seconds=0.1), machine={"name": "here"}))
+    jsonschema.validate(json.loads(record.dumps()), schema())
+    return record
+
+
+@pytest.mark.usefixtures("in_one_process")
+@pytest.mark.parametrize(("backend", "error"), [
+    ("cpu", RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 512 MiB")),
+    ("cpu", MemoryError("no 512 MiB")),
+    ("emulated", CaseFailed("oom", "Out of device memory: can't allocate memory"))])
+def test_memory_too_full_for_the_canary_after_the_timed_part_voids_nothing(
+        backend: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Full(monkeypatch, error)
+    record = copying(backend)
+    assert full.asked == 2
+    assert (record.status, record.reasons) == ("valid", ())
+    assert record.parity["status"] == "passed"
+    assert record.canary["flops_per_second"] > 0, "what was seen before the timed part stands"
+    mbu, rate = record.metric("mbu"), record.metric("gb_per_second")
+    assert mbu is not None
+    assert rate is not None
+    assert (mbu.value, mbu.reason) == (None, "no peak GB/s was measured beside it")
+    assert rate.value is not None
+    told = [text for text in record.warnings if "left no room" in text]
+    assert [text.partition(": ")[2].partition(": ")[0] for text in told] == [
+        f"memory left no room for the canary's {what} after the timed part" for what in ("products", "copies")]
+    assert all(str(error)[-8:] in text for text in told)
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_another_fault_of_the_canary_after_the_timed_part_is_none_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    Full(monkeypatch, RuntimeError("an illegal memory access was encountered"))
+    record = copying("cpu")
+    assert record.status == "failed"
+    assert "illegal memory access" in record.reasons[0]
+
+
+# ---------------------------------------------------------------- references that would take too long
+
+
+@pytest.mark.usefixtures("in_one_process")
+@pytest.mark.parametrize(("changes", "flops"), [
+    ({}, 3e12), ({"task": "training", "scenario": "training"}, 3e11)])  # ten steps give the losses
+def test_a_reference_that_would_take_most_of_the_timeout_is_not_made_and_the_record_says_so(
+        changes: dict[str, Any], flops: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "float32_rate", lambda enough: 1e9)
+    path = workload_file(tmp_path, "WORKLOAD = dataclasses.replace(W, work=lambda case: "
+                                   f"dataclasses.replace(W.work(case), flops={flops}))")
+    # 3e12 FLOP at half of 1e9 FLOP/s are 6,000 s; half of 180 min is 5,400 s, and half of 240 min 7,200 s.
+    record = measured(path, timeout_s=3 * 3600, **changes)
+    assert (record.status, record.parity["status"]) == ("valid", "unchecked")
+    assert record.parity["reason"] == ("the float32 reference would take about 100 min on this host (3e+12 FLOP); "
+                                       "90 min of the --timeout are for it")
+    assert parity_ok(record) is None
+    [note] = notes([dataclasses.replace(record, tier="measured")])
+    assert "parity not checked: the float32 reference would take about 100 min" in note
+    assert measured(path, timeout_s=4 * 3600, **changes).parity["status"] == "passed"
+
+
+# ---------------------------------------------------------------- several ranks
+
+EXCHANGE = """
+from workloads import collectives
+def build(case):
+    import torch
+    program = collectives.build(case)
+    class Wrong(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = program.model
+        def forward(self, given):
+            return self.model(given) * (3 if os.environ.get("RANK") == "1" else 1)
+    return dataclasses.replace(program, model=Wrong())
+WORKLOAD = dataclasses.replace(collectives.WORKLOAD, build=build)
+"""
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_a_rank_whose_output_is_wrong_keeps_none_of_the_others_waiting(tmp_path: Path) -> None:
+    started_s = time.monotonic()
+    record = measured(workload_file(tmp_path, EXCHANGE), backend="cpu", threads=1, compile="off", batch_size=1,
+                      scenario="collective", parallelism="dp=2", options={"operation": "all-reduce"}, timeout_s=300)
+    assert record.status == "invalid"
+    assert record.reasons == ("parity: output 0 is 2 away from the float32 reference, relative; fp32 is allowed 0.001",)
+    assert time.monotonic() - started_s < PATIENCE_S  # of which importing torch takes nearly all
+
+
+PICTURES = """
+from bench.backends._eager import EagerDevice
+place = EagerDevice.place
+def placing(device, model):
+    parts = [(p.to_local() if hasattr(p, "to_local") else p).numel() for p in model.parameters()]
+    wholes = [p.numel() for p in model.parameters()]
+    if os.environ.get("RANK") and len(parts) > 1:  # no canary's
+        open(__file__ + os.environ["RANK"], "w").write(f"{sum(parts)} {sum(wholes)}")
+    return place(device, model)
+EagerDevice.place = placing
+
+def build(case):
+    import torch
+    from torch import nn
+    torch.manual_seed(case.seed)
+    class Pictures(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 9, 3)
+            self.blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(9, 9, 3, padding=1), nn.BatchNorm2d(9), nn.ReLU())
+                                        for _ in range(2))
+            self.last = nn.Linear(9 * 36, 7)
+        def forward(self, images, labels):
+            hidden = self.first(images)
+            for block in self.blocks:
+                hidden = hidden + block(hidden)
+            return nn.functional.cross_entropy(self.last(hidden.flatten(1)).float(), labels)
+    batches = [[torch.randn(case.batch_size, 3, 8, 8), torch.randint(7, (case.batch_size,))]]
+    return my_model.Program(model=Pictures(), batches=batches,
+                            optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3))
+WORKLOAD = dataclasses.replace(W, build=build, work=lambda case: dataclasses.replace(W.work(case), flops=None))
+"""
+
+
+@pytest.mark.usefixtures("in_one_process")
+def test_a_sharded_model_is_in_shards_before_it_is_placed_and_is_tried_on_no_single_device(tmp_path: Path) -> None:
+    record = measured(workload_file(tmp_path, PICTURES), backend="cpu", dtype="bf16", threads=1, task="training",
+                      scenario="training", parallelism="fsdp=2")
+    assert (record.status, record.reasons) == ("valid", ())
+    assert (record.parity["status"], record.parity["compared"]) == ("passed", 10)
+    assert record.tuning == {"trials": [], "notes": [
+        "nothing was tried for fsdp=2: a trial has one device, and there the model is not in shards; "
+        "layout=contiguous is the first guess"]}
+    shards = [tuple(map(int, (tmp_path / f"mine.py{rank}").read_text().split())) for rank in (0, 1)]
+    # Weights 3x9x9 + 9, twice (9x9x9 + 9, 9 + 9) and 324x7 + 7, split along their first dimension: 9 in 5 and 4, 7 in
+    # 4 and 3.
+    assert [whole for _, whole in shards] == [252 + 2 * (738 + 18) + 2275] * 2
+    assert [part for part, _ in shards] == [140 + 2 * (410 + 10) + 1300, 112 + 2 * (328 + 8) + 975]
 
 
 # ---------------------------------------------------------------- broken workload files

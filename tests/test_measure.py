@@ -5,22 +5,28 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.case import Case
 from bench.cli.run import _choices
 from bench.contracts import Work
+from bench.launch import merged
 from bench.measure import canary as canary_module
+from bench.measure import child as child_module
 from bench.measure import parity, tune
 from bench.measure.canary import Canary
 from bench.measure.ledger import Ledger
 from bench.measure.loop import quiet_heap, time_rounds
 from bench.measure.summarise import metrics_of, per_item
 from bench.record import PHASES, Metric
+from bench.registry import load_backend
 from tests.conftest import FakeClock
 from tests.fakes.devices import ScriptedDevice
 from tests.records import make_record
@@ -392,11 +398,10 @@ def test_the_rate_after_the_timed_part_is_the_best_seen(clock: FakeClock) -> Non
     speed = {"now": 1.0}
     canary = Canary(ScriptedDevice(clock, lambda work: at_rate(work) / speed["now"]))
     canary.before()
-    assert canary.after() == pytest.approx(RATE)
-    speed["now"] = 2.0
-    assert canary.after() == pytest.approx(2 * RATE)
-    speed["now"] = 0.5
-    assert canary.after() == pytest.approx(2 * RATE)
+    for now, best in ((1.0, RATE), (2.0, 2 * RATE), (0.5, 2 * RATE)):
+        speed["now"] = now
+        canary.after()
+        assert canary.flops_per_second == pytest.approx(best)
 
 
 def test_the_canary_keeps_no_matrices_during_the_timed_part(clock: FakeClock) -> None:
@@ -407,10 +412,157 @@ def test_the_canary_keeps_no_matrices_during_the_timed_part(clock: FakeClock) ->
     assert not shapes & {(n, n) for n in SIZES[2:]}
 
 
-def test_a_copy_counts_bytes_read_and_bytes_written(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+class WatchedDevice(ScriptedDevice):
+    """Notes the number formats of each product, which matrices live as another model is placed, and sizes put."""
+
+    def __init__(self, clock: FakeClock, call_ns: Callable[[Work], float], *, wait_ns: float = 0.0) -> None:
+        super().__init__(clock, call_ns)
+        self.formats: set[tuple[torch.dtype, torch.dtype]] = set()
+        self.alive: list[set[int]] = []
+        self.copied: list[int] = []
+        self._wait_ns = wait_ns
+
+    def place(self, model: nn.Module) -> nn.Module:
+        shapes = {tuple(o.shape) for o in gc.get_objects() if issubclass(type(o), torch.Tensor)}
+        self.alive.append({n for n in SIZES[2:] if (n, n) in shapes} - {model.in_features})
+        return model
+
+    def prepare(self, module: nn.Module, example: Sequence[torch.Tensor], work: Work, *,
+                plain: bool = False) -> Callable[..., Any]:
+        call = super().prepare(module, example, work, plain=plain)
+
+        def watched(left: torch.Tensor) -> torch.Tensor:
+            if isinstance(module, nn.Linear):
+                self.formats.add((module.weight.dtype, left.dtype))
+            else:
+                self.copied.append(left.nbytes)
+            return call(left)
+
+        return watched
+
+    def wait(self) -> None:
+        super().wait()
+        self._clock.advance(self._wait_ns)
+
+
+@pytest.mark.parametrize(("dtype", "wanted"), [
+    ("amp-bf16", torch.bfloat16), ("amp-fp16", torch.float16), ("fp32", torch.float32)])
+def test_the_canary_multiplies_what_autocast_would_have_cast(clock: FakeClock, dtype: str, wanted: torch.dtype) -> None:
+    device = WatchedDevice(clock, at_rate)
+    canary = Canary(device, dtype)
+    assert canary.before()["sizes"] == [4, 8]
+    canary.after()
+    assert device.formats == {(wanted, wanted)}
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "amp-bf16"])
+def test_a_timed_product_casts_nothing_on_a_real_device(dtype: str) -> None:
+    class Casts(TorchDispatchMode):
+        counted = products = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.counted += func is torch.ops.aten._to_copy.default and args[0].dim() == 2 and len(args[0]) > 1
+            self.products += func is torch.ops.aten.mm.default
+            return func(*args, **(kwargs or {}))
+
+    the_case = case("training", dtype, threads=1)
+    with contextlib.closing(load_backend("cpu").open(the_case, load_backend("cpu").fixed(the_case))) as device:
+        canary = Canary(device, dtype)
+        with Casts() as seen:
+            canary.before()
+    sizes = len(SIZES) + 1  # the smaller of the two once more
+    assert seen.counted == 2 * sizes  # weight and input of each, as it is made
+    assert seen.products > 2 * seen.counted - sizes
+
+
+def test_the_canary_keeps_no_matrices_of_one_size_while_it_makes_the_next(clock: FakeClock) -> None:
+    device = WatchedDevice(clock, lambda work: at_rate(work) / 100)
+    canary = Canary(device)
+    assert canary.before()["sizes"] == [16, 32]  # 6.4 and 51.2 ms
+    canary.after()
+    assert device.alive == [set()] * (len(SIZES) + 3)
+
+
+def copies(monkeypatch: pytest.MonkeyPatch, device: WatchedDevice, *, large_from: float) -> float:
+    """The rate of copies of 4 kB, and of 40 kB where the device multiplies fast enough."""
     monkeypatch.setattr(canary_module, "COPY_BYTES", 4000)
-    canary = Canary(ScriptedDevice(clock, lambda work: work.bytes or 0.0))  # 1 ns a byte, 1 GB/s
-    assert canary.copy_gb_per_second() == 1.0
+    monkeypatch.setattr(canary_module, "LARGE_COPY_BYTES", 40_000)
+    monkeypatch.setattr(canary_module, "LARGE_FLOPS_PER_SECOND", large_from)
+    canary = Canary(device)
+    canary.before()
+    canary.copy()
+    assert canary.gb_per_second is not None
+    return canary.gb_per_second
+
+
+def nanosecond_a_byte(work: Work) -> float:
+    return work.bytes or at_rate(work)
+
+
+def test_a_copy_counts_bytes_read_and_bytes_written(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = WatchedDevice(clock, nanosecond_a_byte)  # 1 GB/s
+    assert copies(monkeypatch, device, large_from=2 * RATE) == 1.0
+
+
+def test_what_a_wait_costs_is_spread_over_ten_copies(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 8 us a copy and 8 us a wait: one by itself takes 16 us, half the rate; ten take 88 us, 10/11 of it.
+    device = WatchedDevice(clock, nanosecond_a_byte, wait_ns=8000)
+    assert copies(monkeypatch, device, large_from=2 * RATE) == pytest.approx(10 / 11)
+    assert device.copied == [4000] * 51  # one, then five times ten
+
+
+def test_a_device_that_multiplies_fast_copies_a_larger_buffer_too(clock: FakeClock,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    # 80 us a copy of 40 kB: ten and a wait of 8 us take 808 us.
+    device = WatchedDevice(clock, nanosecond_a_byte, wait_ns=8000)
+    assert copies(monkeypatch, device, large_from=RATE / 2) == pytest.approx(100 / 101)
+    assert device.copied == [4000] * 51 + [40_000] * 51
+
+
+def test_slow_copies_are_waited_for_one_by_one(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = WatchedDevice(clock, lambda work: 30e6 if work.bytes else at_rate(work))  # two of them pass 50 ms
+    assert copies(monkeypatch, device, large_from=2 * RATE) == pytest.approx(8000 / 30e6)
+    assert len(device.copied) == 6
+
+
+def test_peaks_of_ranks_add_up_only_where_each_has_one() -> None:
+    def rank(**changes: Any) -> dict[str, Any]:
+        canary = {"flops_per_second": 2.0, "flops_per_second_source": "here", "passed": True, "reasons": []}
+        return {"stream": False, "samples_ns": [1], "memory": {"peak_bytes": 1, "method": "made up"}, "energy": {},
+                "parity": {}, "warnings": [], "disturbance": {}, "warmup": {}, "phases_s": {}, "compile": {},
+                "canary": canary | changes}
+
+    copied = {"gb_per_second": 3.0, "gb_per_second_source": "here"}
+    assert merged([rank(**copied), rank(**copied)])["canary"]["gb_per_second"] == 6.0
+    for one, other in ((rank(**copied), rank()), (rank(), rank(**copied))):
+        found = merged([one, other])["canary"]
+        assert "gb_per_second" not in found
+        assert (found["flops_per_second"], found["flops_per_second_source"]) == (4.0, "here, summed over 2 ranks")
+
+
+# ---------------------------------------------------------------- the reference's cost
+
+
+def test_flops_of_a_reference_are_those_of_all_steps_that_give_evidence() -> None:
+    training, one = case("training", parallelism="dp=4"), Work(item="sample", items=4, flops=3.0)
+    assert child_module.reference_flops(training, one) == 120.0  # ten losses of four ranks
+    assert child_module.reference_flops(case(), one) == 3.0
+    generation = Work(item="token", items=8, flops=100.0, parts={"prefill": 60.0, "decode": 40.0})
+    assert child_module.reference_flops(case(scenario="generation"), generation) == 60.0
+    assert child_module.reference_flops(training, Work(item="sample", items=4)) is None
+
+
+def test_a_hosts_rate_is_found_at_once_where_it_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "RATE_SECONDS", 0.2)
+    products = []
+    real = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b: (products.append(len(a)), real(a, b)))
+    assert child_module.float32_rate(1.0) > 1.0
+    assert products == [256]
+    started_s = time.monotonic()
+    assert child_module.float32_rate(math.inf) > 1e8
+    assert time.monotonic() - started_s >= 0.2
+    assert len(products) > 2
 
 
 # ---------------------------------------------------------------- the summary

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.case import Case, Effort
 from bench.contracts import Backend, Device, Program, Settings, Timed, Work, Workload
-from bench.errors import CaseFailed
+from bench.errors import HOST_OOM, CaseFailed
 from bench.machine import disturbance, energy
 from bench.machine.memory import give_back_freed, host_memory
 from bench.measure import parity, tune
@@ -116,7 +116,7 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
         ranks.prove(device)
         timed, work, prepared_s = _prepared(case, device, ledger, ranks)
         ledger.enter("check")
-        canary = Canary(device)
+        canary = Canary(device, case.dtype)
         canary_result = canary.before()
         ledger.enter("warmup")
         with quiet_heap():
@@ -124,10 +124,8 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
             warm = warm_up(device, timed, effort, ledger, _reference(scratch), full=full, ranks=ranks)
             result = timed_part(case, device, timed, effort, ledger, warm["step_ns"], ranks=ranks)
         ledger.enter("check")
-        canary_result["flops_per_second"] = canary.after()
-        if work.bytes is not None:
-            canary_result |= {"gb_per_second": canary.copy_gb_per_second(),
-                              "gb_per_second_source": "best device copy in the same process, bytes read and written"}
+        peaks, unseen = _peaks(case, canary, copies=work.bytes is not None)
+        canary_result |= peaks
         evidence = warm.pop("evidence")
         evidence = ranks.mean(evidence) if case.task == "training" else evidence
         checked = _checked(case, timed, evidence, _reference(scratch))
@@ -136,7 +134,7 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
         ledger.enter("teardown")
     report["energy"] = _energy(report.pop("energy", None), result["energy"])
     report["compile"] |= {"seconds": _compile_s(prepared_s, warm.pop("compile_s")), "graphs": graphs}
-    result["warnings"] = warnings + result["warnings"] + report.pop("warnings")
+    result["warnings"] = warnings + result["warnings"] + unseen + report.pop("warnings")
     return result | report | {"canary": canary_result, "parity": checked, "warmup": warm,
                               "work": _work_json(ranks.all_of(work)),
                               "stream": ranks.size > 1 and not ranks.together}
@@ -151,7 +149,7 @@ def precompile(case: Case, settings: Settings, ledger: Ledger, *, ranks: Ranks =
     with contextlib.closing(load_backend(case.backend).open(case, settings)) as device:
         timed, _, prepared_s = _prepared(case, device, ledger, ranks)
         ledger.enter("check")
-        Canary(device).before()
+        Canary(device, case.dtype).before()
         ledger.enter("warmup")
         warm = warm_up(device, timed, Effort(max_seconds=AT_ONCE_S), ledger, None, full=False, ranks=ranks)
         found = dict(device.report()["compile"])
@@ -243,6 +241,37 @@ def _prepared(case: Case, device: Device, ledger: Ledger, ranks: Ranks = ALONE) 
         return timed, work, None
     ledger.move(ledger.seconds()["load"] - built_s, to="compile", out_of="load")
     return timed, work, (device.clock_ns() - started_ns) / 1e9
+
+
+def _peaks(case: Case, canary: Canary, *, copies: bool) -> tuple[dict[str, Any], list[str]]:
+    """The canary's best rates after the timed part, and warnings.
+
+    Its matrices come on top of a model that may leave no room for them: that voids nothing which was timed, and
+    what was seen before stands.
+    """
+    warnings = []
+    looks = {"products": canary.after} | ({"copies": canary.copy} if copies else {})
+    for what, look in looks.items():
+        try:
+            look()
+        except Exception as error:
+            if not _memory_ran_out(case, error):
+                raise
+            told, *_ = str(error).splitlines() or [type(error).__name__]
+            warnings.append(f"memory left no room for the canary's {what} after the timed part: {told[:200]}")
+    found: dict[str, Any] = {"flops_per_second": canary.flops_per_second}
+    if canary.gb_per_second is not None:
+        found |= {"gb_per_second": canary.gb_per_second,
+                  "gb_per_second_source": "best device copies in the same process, bytes read and written"}
+    return found, warnings
+
+
+def _memory_ran_out(case: Case, error: Exception) -> bool:
+    if isinstance(error, CaseFailed):
+        return error.status == "oom"
+    text = f"{type(error).__name__}: {error}"
+    known = load_backend(case.backend).explain(text)
+    return known[0] == "oom" if known else any(sign in text for sign in HOST_OOM)
 
 
 def _energy(own: Any, host: Mapping[str, Any]) -> dict[str, Any]:
@@ -372,10 +401,13 @@ def _checked(case: Case, timed: Timed, first: list[Tensor], reference: list[Tens
     if not reference:
         return {"status": "unchecked"}
     found = parity.check(case, first, reference)
-    if found["status"] == "failed" or case.task == "training":
+    if case.task == "training":
         return found
+    # Whatever was found, as a step of ranks that work together takes all of them.
     late = parity.check(case, timed.evidence(reference, full=False), reference)
-    return found if late["status"] == "passed" else late | {"reason": f"after the timed part, {late['reason']}"}
+    if found["status"] == "failed" or late["status"] == "passed":
+        return found
+    return late | {"reason": f"after the timed part, {late['reason']}"}
 
 
 def _trial(backend: Backend, case: Case, settings: Settings, program: Program, work: Work) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bench.backends._eager import EagerDevice, compile_cache, dynamo_graphs
 from bench.backends.cuda import GRAPHS
-from bench.backends.cuda.fp8 import Fp8Linear, converted
+from bench.backends.cuda.fp8 import Fp8Linear, Fp8Product, converted
 from bench.case import Case
 from bench.catalog.chips import chip_id_of, peak_flops_per_second
 from bench.contracts import Program, Settings, Work
@@ -91,10 +91,13 @@ class CudaDevice(EagerDevice):
 
     def prepare(self, module: nn.Module, example: Sequence[Tensor], work: Work, *,
                 plain: bool = False) -> Callable[..., Any]:
-        """As ever; a CUDA graph's outputs are copied where the next run would overwrite one still in use.
+        """As ever; the canary's fp8 input is rounded once, and a CUDA graph's outputs are copied where the next run
+        would overwrite one still in use.
 
         A token that one decode step gives is the next one's input. Source: torch documentation, CUDAGraph Trees.
         """
+        if plain and isinstance(module, Fp8Linear):
+            module = Fp8Product(module, example[0])
         call = super().prepare(module, example, work, plain=plain)
         if plain or self._mode not in GRAPHS or self.case.scenario in READ_AT_ONCE:
             return call
