@@ -35,8 +35,11 @@ def compare_cases(cases: Sequence[Case], effort: Effort, *, margin: float, separ
     with scratch_folder() as scratch:
         told = _alternated if not separate and _can_share(cases, settings, scratch) else _abba
         found = told(cases, settings, session, scratch, margin)
-    if tiers == {"emulated"} and found["status"] == "valid":
-        found["warnings"].append("emulated: this says nothing of any device")
+    if found["status"] == "valid":
+        unchecked = [name for name, check in zip("AB", found["parity"], strict=True) if check["status"] == "unchecked"]
+        found["warnings"] += [f"parity of {' and '.join(unchecked)} is unchecked: this host made no float32 reference"
+                              ] if unchecked else []
+        found["warnings"] += ["emulated: this says nothing of any device"] if tiers == {"emulated"} else []
     return found
 
 

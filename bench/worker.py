@@ -85,8 +85,7 @@ def _answer(request: dict[str, Any], ledger: Ledger, tell: Callable[[str], None]
     effort = Effort(**request["effort"])
     if role == "ab":
         cases = [Case.from_json(case) for case in request["cases"]]
-        return child.alternate(cases, request["settings"], ledger, max_seconds=effort.max_seconds,
-                               margin=request["margin"], scratch=scratch)
+        return child.alternate(cases, effort, request["settings"], ledger, scratch, margin=request["margin"])
     case = Case.from_json(request["case"])
     if role == "scout":
         return child.scout(case, effort, request["settings"], ledger, scratch)

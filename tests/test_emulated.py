@@ -50,8 +50,8 @@ def test_a_run_in_real_processes_measures_the_law() -> None:
     assert (record.status, record.reasons) == ("valid", ())
     assert value(record, "step_time_ms") == pytest.approx(STEP_S * 1e3, rel=1e-6)
     assert [child["role"] for child in record.children] == ["scout", "measure", "measure"]
-    for child in record.children:
-        assert sum(child["phases_s"].values()) == pytest.approx(child["wall_s"], rel=0.02)
+    for child in record.children:  # a loaded machine is late to reap it
+        assert sum(child["phases_s"].values()) == pytest.approx(child["wall_s"], rel=0.02, abs=0.3)
 
 
 def test_a_child_that_crashes_is_a_record_with_the_signal() -> None:
@@ -133,6 +133,19 @@ class TestLaw:
         on_host = run_case(case, Session(effort=Effort(repeats=1, max_seconds=0.1), machine=MACHINE))
         rounds = len(on_host.samples["children"][0]) * on_host.samples["steps_per_round"][0]
         assert value(on_host, "joules_per_matmul") == pytest.approx(5.0 / rounds)
+
+    def test_a_report_that_lacks_what_every_record_has_fails_in_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        open_device = EmulatedBackend.open
+
+        def forgetful(self: EmulatedBackend, *args: Any) -> Any:
+            device = open_device(self, *args)
+            monkeypatch.setattr(device, "report", lambda: {"device": {}, "warnings": []})
+            return device
+
+        monkeypatch.setattr(EmulatedBackend, "open", forgetful)
+        record = run()
+        assert record.status == "failed"
+        assert "report() of EmulatedDevice lacks compile, fallbacks: bench/contracts.py says" in record.reasons[0]
 
     def test_lazy_execution_is_measured_right(self) -> None:
         record = run({"lazy": True})

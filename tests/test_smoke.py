@@ -56,5 +56,5 @@ def test_a_tiny_case_is_measured_and_right(name: str, entry: dict[str, Any],
     assert rate.value is not None
     assert rate.value > 0
     assert record.memory["peak_bytes"] >= 0
-    assert record.machine == {"name": "a machine"}
+    assert record.machine == {"name": "a machine", "noise_floor": None}
     assert Record.from_json(record.to_json()) == record

@@ -16,6 +16,7 @@ import pytest
 from bench import runner
 from bench.backends.emulated import EmulatedBackend
 from bench.case import Effort
+from bench.measure import child
 from bench.record import Record
 from bench.registry import case_for, load_workload
 from bench.runner import Session, run_case
@@ -155,3 +156,11 @@ def test_ab_of_two_stand_ins_says_that_it_is_no_measurement(monkeypatch: pytest.
     side = "gemm --size tiny --dtype fp32 --backend emulated"
     told = trnbench("ab", side, side, "--max-seconds", "0.1", "--repeats", "1").stdout
     assert "warning: emulated: this says nothing of any device" in told
+
+
+@pytest.mark.usefixtures("in_process")
+def test_ab_says_where_no_reference_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "REFERENCE_SHARE", 1e-12)  # of the timeout: less than any reference takes
+    side = "gemm --size tiny --dtype fp32 --backend emulated"
+    told = trnbench("ab", side, side, "--max-seconds", "0.1", "--repeats", "1").stdout
+    assert "warning: parity of A and B is unchecked: this host made no float32 reference" in told

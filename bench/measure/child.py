@@ -129,7 +129,7 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
         evidence = warm.pop("evidence")
         evidence = ranks.mean(evidence) if case.task == "training" else evidence
         checked = _checked(case, timed, evidence, _reference(scratch))
-        report = device.report()
+        report = _reported(device)
         graphs = device.compiles()
         ledger.enter("teardown")
     report["energy"] = _energy(report.pop("energy", None), result["energy"])
@@ -158,8 +158,8 @@ def precompile(case: Case, settings: Settings, ledger: Ledger, *, ranks: Ranks =
     return {"compile": found | {"seconds": _compile_s(prepared_s, warm["compile_s"]), "graphs": graphs}}
 
 
-def alternate(cases: Sequence[Case], settings: Sequence[Settings], ledger: Ledger, *, max_seconds: float,
-              margin: float, scratch: Path) -> dict[str, Any]:
+def alternate(cases: Sequence[Case], effort: Effort, settings: Sequence[Settings], ledger: Ledger, scratch: Path, *,
+              margin: float) -> dict[str, Any]:
     """Keep two cases warm and time them in pairs, the order random within each, until the answer is clear.
 
     Returns raw times {"a", "b"} in ns a step, pair by pair, and the last `decision` on their ratios
@@ -172,7 +172,7 @@ def alternate(cases: Sequence[Case], settings: Sequence[Settings], ledger: Ledge
     load_backend(cases[0].backend).open(cases[0], settings[0]).close()
     for case, chosen in zip(cases, settings, strict=True):
         ledger.enter("check")
-        reference = _reference_of(case, scratch)
+        reference = _reference_of(case, scratch, limit_s=REFERENCE_SHARE * effort.timeout_s)
         device = load_backend(case.backend).open(case, chosen)
         timed, work, _ = _prepared(case, device, ledger)
         ledger.enter("warmup")
@@ -193,7 +193,7 @@ def alternate(cases: Sequence[Case], settings: Sequence[Settings], ledger: Ledge
     with quiet_heap():
         started_ns = clock_ns()
         for look, pairs in enumerate(looks(), start=1):
-            while not times[0] or (len(times[0]) < pairs and clock_ns() - started_ns < max_seconds * 1e9):
+            while not times[0] or (len(times[0]) < pairs and clock_ns() - started_ns < effort.max_seconds * 1e9):
                 for side in order.sample((0, 1), 2):
                     device, timed = sides[side]
                     times[side].append(time_rounds(timed.step, wait=device.wait, rounds=1, steps_per_round=steps,
@@ -272,6 +272,16 @@ def _memory_ran_out(case: Case, error: Exception) -> bool:
     text = f"{type(error).__name__}: {error}"
     known = load_backend(case.backend).explain(text)
     return known[0] == "oom" if known else any(sign in text for sign in HOST_OOM)
+
+
+def _reported(device: Device) -> dict[str, Any]:
+    """A device's report; CaseFailed where it lacks what every record has."""
+    report = device.report()
+    lacks = {"device", "compile", "fallbacks", "warnings"} - report.keys()
+    if lacks:
+        raise CaseFailed("failed", f"report() of {type(device).__name__} lacks {', '.join(sorted(lacks))}: "
+                                   "bench/contracts.py says what it holds")
+    return report
 
 
 def _energy(own: Any, host: Mapping[str, Any]) -> dict[str, Any]:
@@ -376,11 +386,11 @@ def float32_rate(enough: float) -> float:
     return best
 
 
-def _reference_of(case: Case, scratch: Path) -> list[Tensor] | None:
-    """Make a case's reference at once, in this process."""
+def _reference_of(case: Case, scratch: Path, *, limit_s: float) -> list[Tensor] | None:
+    """Make a case's reference at once, in this process; None where it cannot be had."""
     workload = workload_of(case)
     path = scratch / f"{case.id}.pt"
-    _make_reference(case, _built(workload, case), workload.work(case), path)
+    _make_reference(case, _built(workload, case), workload.work(case), path, limit_s=limit_s)
     return _load_reference(path)
 
 
