@@ -448,6 +448,7 @@ def test_doctor_measures_the_noise_of_the_backend_asked_for(monkeypatch: pytest.
     from bench.cli import doctor
 
     monkeypatch.setenv("TRNBENCH_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(doctor, "RUNS", 2)
     monkeypatch.setattr(doctor, "RUN_SECONDS", 0.1)
     monkeypatch.setattr(doctor, "SHORT_STEP_MS", 0.0)
     found = one_document(trnbench("doctor", "--backend", "cpu", "--json", "--instance-type", "none").stdout)

@@ -8,16 +8,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from bench import registry
+from bench.machine.software import package_version
 from bench.record import Record
 from tests.commandline import ROOT, one_document, records_in, trnbench
 
-pytestmark = pytest.mark.skipif(not (find_spec("pip") and find_spec("setuptools")),
+# By metadata: to ask for pip's spec turns setuptools' own distutils off for the whole process.
+pytestmark = pytest.mark.skipif(not (package_version("pip") and package_version("setuptools")),
                                 reason="the package is installed by pip, and built by setuptools without a network")
 
 PACKAGE = ROOT / "tests/example_package"

@@ -199,7 +199,8 @@ def test_a_real_run_of_pytest_benchmark_is_imported_reported_and_compared(tmp_pa
     (tmp_path / "test_own.py").write_text(PROJECT)
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
                            "--rootdir=.", "--benchmark-json=own.json", "test_own.py"],
-                          cwd=tmp_path, capture_output=True, text=True, check=False)
+                          cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")})
     assert done.returncode == 0, done.stdout + done.stderr
     results = str(tmp_path / "results")
     file = str(tmp_path / "own.json")
