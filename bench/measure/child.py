@@ -113,6 +113,7 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
     ledger.enter("load")
     warnings = _imported(case)
     with contextlib.closing(load_backend(case.backend).open(case, settings)) as device:
+        opened = device.compiles()
         ranks.prove(device)
         timed, work, prepared_s = _prepared(case, device, ledger, ranks)
         ledger.enter("check")
@@ -130,7 +131,7 @@ def measure(case: Case, effort: Effort, settings: Settings, ledger: Ledger, scra
         evidence = ranks.mean(evidence) if case.task == "training" else evidence
         checked = _checked(case, timed, evidence, _reference(scratch))
         report = _reported(device)
-        graphs = device.compiles()
+        graphs = device.compiles() - opened
         ledger.enter("teardown")
     report["energy"] = _energy(report.pop("energy", None), result["energy"])
     report["compile"] |= {"seconds": _compile_s(prepared_s, warm.pop("compile_s")), "graphs": graphs}
@@ -147,13 +148,14 @@ def precompile(case: Case, settings: Settings, ledger: Ledger, *, ranks: Ranks =
     ledger.enter("load")
     _imported(case)
     with contextlib.closing(load_backend(case.backend).open(case, settings)) as device:
+        opened = device.compiles()
         timed, _, prepared_s = _prepared(case, device, ledger, ranks)
         ledger.enter("check")
         Canary(device, case.dtype).before()
         ledger.enter("warmup")
         warm = warm_up(device, timed, Effort(max_seconds=AT_ONCE_S), ledger, None, full=False, ranks=ranks)
         found = dict(device.report()["compile"])
-        graphs = device.compiles()
+        graphs = device.compiles() - opened
         ledger.enter("teardown")
     return {"compile": found | {"seconds": _compile_s(prepared_s, warm["compile_s"]), "graphs": graphs}}
 
