@@ -123,8 +123,8 @@ def test_a_refusal_of_the_compiler_says_what_was_refused(code: str) -> None:
 
 @pytest.mark.parametrize("text", [
     "Diagnostic logs stored in /tmp/a b/log-neuron-cc.txt\n[NCC_EOOM002] Maximum peak HBM usage exceeds",
-    "[NCC_EVRF001] Operator topk is not supported, see /work/log-neuron-cc.txt.",
-    "RuntimeError: neuronx-cc failed with 70 (--logfile=/work/log-neuron-cc.txt)"])
+    "[NCC_EVRF001] Operator topk is not supported, see /home/ubuntu/log-neuron-cc.txt.",
+    "RuntimeError: neuronx-cc failed with 70 (--logfile=/home/ubuntu/log-neuron-cc.txt)"])
 def test_where_a_text_names_the_compiler_s_log_so_do_the_words(text: str) -> None:
     told = explain(text)
     assert told is not None

@@ -55,7 +55,7 @@ def test_a_child_that_cannot_load_the_package_or_dies_is_explained_by_what_was_s
 
 TALKS = """
 print("[NCC_EOOM002] Maximum peak HBM usage of 27.63GB exceeds HBM limit of 24.00GB", file=sys.stderr)
-print("Diagnostic logs stored in /work/log-neuron-cc.txt", file=sys.stderr)
+print("Diagnostic logs stored in /home/ubuntu/log-neuron-cc.txt", file=sys.stderr)
 for line in range(190):
     print("line", line, "of what the compiler also says", file=sys.stderr)
 WORKLOAD = W
@@ -69,7 +69,7 @@ def test_what_the_compiler_said_on_stderr_tells_why_and_is_kept_with_the_path_of
                            "Compilation error occurred on Neuron for operation=aten::mm; COMPILATION FAILED")
     assert record.status == "oom"
     assert record.reasons[0].startswith("child 1 of 1: the graph needs 27.63GB of 24.00GB (NCC_EOOM002)")
-    assert record.reasons[0].endswith("(the compiler's log: /work/log-neuron-cc.txt)")
+    assert record.reasons[0].endswith("(the compiler's log: /home/ubuntu/log-neuron-cc.txt)")
     child = record.children[-1]
     assert child["status"] == "oom"
     assert "NCC_EOOM002" in child["stderr"]
