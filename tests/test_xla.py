@@ -23,6 +23,7 @@ from bench.backends.tpu import TpuBackend
 from bench.case import Case, Effort
 from bench.contracts import Device, Program, Work
 from bench.errors import CaseFailed
+from bench.machine.accelerators import TPUS
 from bench.measure import canary
 from bench.measure.canary import Canary
 from bench.pairing import compare_cases
@@ -460,7 +461,7 @@ def test_a_tpu_without_torch_xla_says_what_to_install(tmp_path: Path, monkeypatc
 def test_every_chip_that_has_a_name_of_the_catalog_is_found_in_it() -> None:
     from bench.catalog.chips import chip_id_of
 
-    assert {name for name in tpu_module.CHIPS.values() if chip_id_of(name) is None} == {"TPU v2 or v3"}
+    assert {name for name in TPUS.values() if chip_id_of(name) is None} == {"TPU v2 or v3"}
 
 
 @pytest.mark.parametrize(("fields", "word"), [({"dtype": "fp16"}, "fp16"), ({"dtype": "tf32"}, "tf32"),

@@ -37,6 +37,12 @@ def is_address(option: Scalar) -> bool:
     return "://" in str(option)
 
 
+def work_folder(case: Case, scratch: str, backend: str) -> Path:
+    """Return the folder of a case's work and rank, so that another model's code does not make this one's look warm."""
+    folder = cache_folder(case.backend_options.get("cache", OPTION), scratch, backend)
+    return own_folder(folder / case.work_id, case)
+
+
 def own_folder(folder: Path, case: Case) -> Path:
     """Return a rank's own part of its case's folder, where rank 1 does not find what rank 0 has just compiled.
 

@@ -54,9 +54,7 @@ class CpuBackend:
 
     def environment(self, case: Case, settings: Settings, scratch: str) -> dict[str, str]:
         threads = str(settings.get("threads") or _cores())
-        # A folder for each work, so that another model's code does not make this one's look warm.
-        folder = _cache.cache_folder(case.backend_options.get("cache", _cache.OPTION), scratch, self.name)
-        kept = _cache.own_folder(folder / case.work_id, case)
+        kept = _cache.work_folder(case, scratch, self.name)
         return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": "",
                 "TORCHINDUCTOR_CACHE_DIR": str(kept / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1",
                 "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}

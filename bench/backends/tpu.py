@@ -14,9 +14,8 @@ from bench.case import Case, Scalar
 from bench.catalog.chips import chip_id_of, peak_flops_per_second
 from bench.contracts import Device, Probe, Program, Settings
 from bench.errors import CaseFailed
-from bench.machine.accelerators import GOOGLE
-from bench.machine.accelerators import TPUS as CHIPS
-from bench.machine.files import ROOT, read
+from bench.machine.accelerators import tpus
+from bench.machine.files import ROOT
 
 UNTRIED = "not run on hardware by us"
 COMPILE_MODES = ("auto", "on")
@@ -37,7 +36,7 @@ class TpuBackend:
         return "measured" if self._pjrt_device == "TPU" else "emulated"
 
     def probe(self) -> Probe:
-        found = self._chips()
+        found = tpus(self._root)
         if not found:
             return Probe(available=False, reason="no TPU on this machine's PCI bus",
                          fix=f"run on a Google Cloud TPU VM (this backend was {UNTRIED})")
@@ -79,17 +78,12 @@ class TpuBackend:
     def open(self, case: Case, settings: Settings) -> Device:
         if find_spec("torch_xla") is None:
             raise CaseFailed("failed", "torch_xla is not installed: pip install torch==2.9.0 'torch_xla[tpu]==2.9.0'")
-        return _device(case, self._pjrt_device, self._chips())
+        return _device(case, self._pjrt_device, tpus(self._root))
 
     def explain(self, text: str) -> tuple[str, str] | None:
         """XLA's own words for what it ran out of: RESOURCE_EXHAUSTED, as a status of the runtime."""
         line = next((line for line in text.splitlines() if "RESOURCE_EXHAUSTED" in line), None)
         return ("oom", f"the TPU's memory ran out: {line.strip()[:300]}") if line else None
-
-    def _chips(self) -> list[str]:
-        """Names of the chips on the PCI bus."""
-        return [CHIPS[number] for device in sorted((self._root / "sys/bus/pci/devices").glob("*"))
-                if read(device, "vendor") == GOOGLE and (number := read(device, "device")) in CHIPS]
 
 
 def _device(case: Case, pjrt_device: str, chips: Sequence[str]) -> Device:

@@ -98,8 +98,8 @@ def _timing(backend: Backend, about: dict[str, Any]) -> dict[str, Any]:
         method = f"standard deviation of the medians of {RUNS} processes, {case.label}"
         timing["noise_floor"] = {"relative": relative, "method": method, "kept_in": None}
         try:
-            timing["noise_floor"]["kept_in"] = str(save_noise_floor(about["name"], backend.name, relative,
-                                                                         method))
+            kept_in = save_noise_floor(about["name"], backend.name, relative, method)
+            timing["noise_floor"]["kept_in"] = str(kept_in)
         except BenchError as error:
             timing["warnings"].append(str(error))
     return timing

@@ -216,7 +216,7 @@ def _share(name: str, record: Record, done: Metric, peak_of: Callable[[str], tup
         return Amount(name=name, unit="1", reason=source)
     share = record.device.get("share_of_chips", 1.0)
     if share is None:
-        return Amount(name=name, unit="1", reason="what share of its chips it used is not known")
+        return Amount(name=name, unit="1", reason=partly_used(record.device))
     peak = each * chips * share
     if done.value > peak:
         return Amount(name=name, unit="1", source=source, reason=f"{done.value / peak:.2f} of the dense peak: the "

@@ -38,11 +38,17 @@ NVIDIA = "proc/driver/nvidia"
 
 @dataclass(frozen=True, slots=True)
 class _Plugged:
-    """An accelerator on the PCI bus. `pci_id`: vendor and device, as "10de:2330"."""
+    """An accelerator on the PCI bus, its vendor and device as the bus says them: "0x10de", "0x2330"."""
 
     kind: str
-    pci_id: str
+    vendor: str
+    device: str
     folder: Path
+
+    @property
+    def pci_id(self) -> str:
+        """As lspci prints it: "10de:2330"."""
+        return f"{self.vendor.removeprefix('0x')}:{self.device.removeprefix('0x')}"
 
 
 def accelerators(root: Path = ROOT) -> dict[str, Any]:
@@ -70,6 +76,11 @@ def plugged_in(kind: str, root: Path = ROOT) -> int:
     return sum(one.kind == kind for one in _bus(root) or ())
 
 
+def tpus(root: Path = ROOT) -> list[str]:
+    """Return the names of the TPUs that the PCI bus shows, in its order."""
+    return [TPUS[one.device] for one in _bus(root) or () if one.kind == "tpu"]
+
+
 def _bus(root: Path) -> list[_Plugged] | None:
     """The accelerators on the PCI bus in its order, or None where the bus is not shown."""
     if not (root / PCI).is_dir():
@@ -92,7 +103,7 @@ def _plugged(folder: Path) -> _Plugged | None:
         kind = "other"
     else:
         return None
-    return _Plugged(kind, f"{vendor.removeprefix('0x')}:{device.removeprefix('0x')}", folder)
+    return _Plugged(kind, vendor, device, folder)
 
 
 def _nvidia(root: Path, plugged: Sequence[_Plugged]) -> list[dict[str, Any]]:
@@ -145,7 +156,7 @@ def _neuron(root: Path, plugged: Sequence[_Plugged]) -> list[dict[str, Any]]:
     whole = devices if len(devices) == count else []
     chip, source = neuron.chip(root, devices)
     if chip is None and plugged:
-        chip = NEURON[f"0x{plugged[0].pci_id[5:]}"]
+        chip = NEURON[plugged[0].device]
     names = {read(folder, "info/architecture/device_name") for folder in folders} - {None}
     cores = [one.cores for one in whole]
     joined = {one.lnc for one in devices} - {None}
@@ -162,7 +173,7 @@ def _neuron(root: Path, plugged: Sequence[_Plugged]) -> list[dict[str, Any]]:
 
 def _tpu(root: Path, plugged: Sequence[_Plugged]) -> list[dict[str, Any]]:
     why = {"memory": "the PCI bus does not say", "driver": "no driver of a TPU shows its version"}
-    return _grouped("tpu", None, ((TPUS[f"0x{one.pci_id[5:]}"], None, why) for one in plugged))
+    return _grouped("tpu", None, ((TPUS[one.device], None, why) for one in plugged))
 
 
 def _other(root: Path, plugged: Sequence[_Plugged]) -> list[dict[str, Any]]:

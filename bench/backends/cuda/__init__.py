@@ -94,9 +94,7 @@ class CudaBackend:
         NVIDIA_TF32_OVERRIDE=0 forbids it below torch. Source: NVIDIA, "Accelerating AI training with NVIDIA
         TF32 tensor cores".
         """
-        # A folder for each work, so that another model's code does not make this one's look warm.
-        folder = _cache.cache_folder(case.backend_options.get("cache", _cache.OPTION), scratch, self.name)
-        kept = _cache.own_folder(folder / case.work_id, case)
+        kept = _cache.work_folder(case, scratch, self.name)
         found = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "TORCHINDUCTOR_CACHE_DIR": str(kept / "inductor"),
                  "TRITON_CACHE_DIR": str(kept / "triton"), "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
         rank = os.environ.get("LOCAL_RANK")

@@ -311,8 +311,7 @@ def _package() -> Any:
 
 def _how_many(cores: Any) -> int:
     """Cores of a setting: a number, or a range such as "4-7"."""
-    first, _, last = str(cores or 1).partition("-")
-    return int(last) - int(first) + 1 if last else int(first)
+    return len(core_numbers(cores)) if isinstance(cores, str) else int(cores or 1)
 
 
 def _filled(tensor: Tensor, parts: int) -> Tensor:
